@@ -1,0 +1,7 @@
+"""The package, the registry and the proof that a deployed model answers as it did in training."""
+
+from etl_ml.deploy.deploy import Deployment, deploy
+from etl_ml.deploy.package import Package, open_package
+from etl_ml.deploy.registry import champion, incumbent
+
+__all__ = ["Deployment", "Package", "champion", "deploy", "incumbent", "open_package"]

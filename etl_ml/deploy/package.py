@@ -1,0 +1,179 @@
+"""A model's package: everything needed to load it, to ask it and to know where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.lake import Lake
+from etl_ml.lake.backend import AlreadyExists
+from etl_ml.lake.documents import dump_json
+from etl_ml.lake.estimator import load_estimator
+from etl_ml.lake.writer import encoded, file_ref
+from etl_ml.spec.error import EtlMlError
+from etl_ml.spec.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from etl_ml.train.model import TabularClassifier
+
+FORMAT = 1
+_SAMPLE = 20
+_NEEDED = ("etl_ml", "lightgbm", "narwhals", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "skops")
+
+
+class UnreadablePackage(EtlMlError):
+    """A package that is missing, damaged, or written by a newer etl_ml."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package in a lake's registry, its files checked against the manifest when they are read."""
+
+    lake: Lake
+    pipeline: str
+    version: str
+    manifest: Mapping[str, Any]
+
+    @property
+    def url(self) -> str:
+        return f"{self.lake.url}/{_folder(self.pipeline, self.version)}"
+
+    @property
+    def lineage(self) -> Mapping[str, str]:
+        """Version by asset, of everything that the model descends from."""
+        lineage: Mapping[str, str] = self.manifest["lineage"]
+        return lineage
+
+    def read(self, file: str) -> bytes:
+        """A file's bytes, once their hash has been checked.
+
+        Raises
+        ------
+        UnreadablePackage
+            The file is missing, or is not what the manifest says.
+        """
+        expected = {entry["path"]: entry["sha256"] for entry in self.manifest["files"]}
+        data = self.lake.backend.get(f"{_folder(self.pipeline, self.version)}/{file}")
+        if data is None or hashlib.sha256(data).hexdigest() != expected.get(file):
+            raise UnreadablePackage(
+                f"{self.pipeline} {self.version}: {file} is "
+                + ("missing." if data is None else "not the file that was packed."),
+                where=f"{self.url}/{file}",
+                fix="materialize deployed_model again",
+            )
+        return data
+
+    @cached_property
+    def model(self) -> TabularClassifier:
+        """The model; hashes are checked before the first byte is parsed."""
+        from etl_ml.train.trusted import MODEL
+
+        model: TabularClassifier = load_estimator(
+            self.read("model.skops"), trusted=MODEL, name=f"{self.url}/model.skops"
+        )
+        return model
+
+
+def pack(
+    lake: Lake, pipeline: str, version: str, files: Mapping[str, Any], lineage: Mapping[str, str]
+) -> Package:
+    """Write a package; its manifest last. Doing it again gives the same package.
+
+    Raises
+    ------
+    UnreadablePackage
+        There is another package of this version already.
+    """
+    folder = _folder(pipeline, version)
+    refs = []
+    for name, content in files.items():
+        with encoded(content) as data:
+            lake.backend.put(f"{folder}/{name}", data)
+            refs.append(asdict(file_ref(name, data)))
+    manifest = {
+        "format": FORMAT,
+        "pipeline": pipeline,
+        "version": version,
+        "lineage": dict(lineage),
+        "files": refs,
+    }
+    try:
+        lake.backend.create(f"{folder}/manifest.json", dump_json(manifest))
+    except AlreadyExists:
+        existing = open_package(lake, pipeline, version)
+        if existing.manifest != manifest:
+            raise UnreadablePackage(
+                f"{pipeline}: version {version} is packed already, with other content.",
+                where=existing.url,
+                fix="materialize trained_model again: a new version gets a new package",
+            ) from None
+    return open_package(lake, pipeline, version)
+
+
+def open_package(lake: Lake, pipeline: str, version: str) -> Package:
+    """A package of the registry.
+
+    Raises
+    ------
+    UnreadablePackage
+        There is none of that version, or it is of a newer format.
+    """
+    folder = _folder(pipeline, version)
+    data = lake.backend.get(f"{folder}/manifest.json")
+    try:
+        if data is None:
+            raise ValueError("there is no manifest.json")
+        manifest = json.loads(data)
+        if manifest["format"] > FORMAT:
+            raise ValueError(f"format {manifest['format']}; this etl_ml reads up to {FORMAT}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadablePackage(
+            f"{pipeline}: no package of version {version} can be read: {error}.",
+            where=f"{lake.url}/{folder}",
+            fix="materialize deployed_model again",
+        ) from error
+    return Package(lake, pipeline, version, manifest)
+
+
+def signature(
+    pipeline: Pipeline, model: TabularClassifier, rows: pl.DataFrame, answers: Any
+) -> dict[str, Any]:
+    """What `signature.json` holds: inputs, output, and sample rows with their expected answers.
+
+    Where a feature is sensitive there is no sample: its values are shown nowhere.
+    """
+    features = pipeline.features_of()
+    target = pipeline.target
+    sample: dict[str, Any] | None = None
+    if not any(column.sensitive for column in features.values()):
+        shown = rows.select(list(features)).head(_SAMPLE)
+        sample = {"rows": shown.to_dicts(), "probabilities": answers[: len(shown)]}
+    return {
+        "inputs": [
+            {"name": name, "type": column.type, "nullable": column.nullable}
+            for name, column in features.items()
+        ],
+        "output": {
+            "column": target.column,
+            "task": target.task,
+            "classes": model.classes,
+            "threshold": model.threshold,
+        },
+        "sample": sample,
+    }
+
+
+def requirements() -> str:
+    """The exact versions that the package was made with, as `requirements.txt`."""
+    return "".join(f"{name}=={metadata.version(name)}\n" for name in _NEEDED)
+
+
+def _folder(pipeline: str, version: str) -> str:
+    return f"{pipeline}/registry/models/{version}"

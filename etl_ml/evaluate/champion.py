@@ -1,0 +1,157 @@
+"""Whether a new model may take the champion's place: paired, on rows neither has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from etl_ml.spec.learning import Champion as ChampionSpec
+from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from etl_ml.train.model import TabularClassifier
+
+Array = np.ndarray[Any, Any]
+
+_LEAST_COMPARED = 100
+_LEAST_ROWS, _LEAST_OF_CLASS = 200, 50
+_SLIDE = 2
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The champion, as a challenger needs to know it.
+
+    Attributes
+    ----------
+    trained_on : text array, the `_etl_ml_row` of its training rows
+    history : the test scores of the last champions in the training metric, this one's included
+    """
+
+    version: str
+    model: TabularClassifier
+    trained_on: Array
+    history: tuple[float, ...]
+
+
+def compare(
+    challenger: Scores,
+    rows: pl.DataFrame,
+    row_ids: Array,
+    units: Array,
+    incumbent: Incumbent | None,
+    rule: ChampionSpec,
+    metric: str,
+    classes: Sequence[Any],
+    *,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Score both models on the same test rows, less those that the champion was trained on.
+
+    `not_worse` rejects a challenger when the upper bound of the paired difference is below 0, or
+    the difference is below -margin, or the challenger is more than two margins behind the best of
+    the last champions. `better` wants the lower bound above 0. Differences are signed so that
+    larger is better. Under 200 rows or 50 of the rarer class the bounds say nothing, and only the
+    difference itself counts.
+
+    Parameters
+    ----------
+    challenger : scores on the m test rows
+    rows : the m test rows as they were before preprocessing, in the same order
+    row_ids, units : arrays (m,)
+
+    Returns
+    -------
+    dict or None
+        The report's `champion`; None where there is no champion. `passed` is None where nothing
+        was compared, and `reason` says why.
+    """
+    if incumbent is None:
+        return None
+    report: dict[str, Any] = {
+        "version": incumbent.version,
+        "metric": metric,
+        "difference": None,
+        "low": None,
+        "high": None,
+        "rule": rule.rule,
+        "passed": None,
+        "rows": 0,
+        "reason": "",
+    }
+    if rule.rule == "ignore":
+        return report | {"reason": "evaluation.champion.rule is ignore: the gates decide"}
+    unseen = ~np.isin(row_ids, incumbent.trained_on)
+    kept = int(unseen.sum())
+    report["rows"] = kept
+    if kept < _LEAST_COMPARED or 2 * kept < len(row_ids):
+        return report | {
+            "reason": f"only {kept} of {len(row_ids)} test rows are new to the champion: the gates decide"
+        }
+    target = challenger.target[unseen]
+    if len(np.unique(target)) < len(classes):
+        return report | {"reason": "the rows new to the champion lack a class: the gates decide"}
+    probabilities = _answers(incumbent.model, rows.filter(unseen), classes)
+    if isinstance(probabilities, str):
+        return report | {"reason": f"{probabilities}: the gates decide"}
+    champion = Scores(target, probabilities, incumbent.model.threshold)
+    new = Scores(target, challenger.probabilities[unseen], challenger.threshold)
+    sign = 1.0 if greater_is_better(metric) else -1.0
+    drawn = bootstrap([new, champion], [metric], units[unseen], seed=seed)
+    differences = sign * (drawn[0, 0] - drawn[1, 0])
+    tail = 50 * (1 - rule.confidence)
+    low, high = np.nanpercentile(differences, [tail, 100 - tail])
+    difference = sign * (new.value(metric) - champion.value(metric))
+    rarer = int(np.bincount(target).min())
+    small = kept < _LEAST_ROWS or rarer < _LEAST_OF_CLASS
+    margin = rule.margin
+    if metric == "log_loss":  # not bounded by 1: the margin is a share of the champion's value
+        margin *= champion.value(metric)
+    best = max((sign * value for value in incumbent.history), default=None)
+    passed, reason = _judge(
+        rule.rule, difference, float(low), float(high), margin, small,
+        None if best is None else sign * challenger.value(metric) - best,
+    )
+    if small:
+        reason += f" ({kept} rows, {rarer} of the rarer class: too few for the interval to count)"
+    found = {"difference": difference, "low": float(low), "high": float(high)}
+    return report | found | {"passed": passed, "reason": reason}
+
+
+def _answers(
+    model: TabularClassifier, rows: pl.DataFrame, classes: Sequence[Any]
+) -> Array | str:
+    """The champion's probabilities in the challenger's order of classes, or why there are none."""
+    known = list(model.classes)
+    if set(known) != set(classes):
+        return f"the champion knows the classes {known}, the challenger {list(classes)}"
+    absent = [name for name in model.preprocessor.columns if name not in rows.columns]
+    if absent:
+        return f"the champion needs columns that are gone ({', '.join(absent[:5])})"
+    return model.predict_proba(rows)[:, [known.index(label) for label in classes]]
+
+
+def _judge(
+    rule: str,
+    difference: float,
+    low: float,
+    high: float,
+    margin: float,
+    small: bool,
+    behind_best: float | None,
+) -> tuple[bool, str]:
+    if rule == "better":
+        passed = difference > 0 if small else low > 0
+        return passed, "better" if passed else "not shown to be better than the champion"
+    if not small and high < 0:
+        return False, "worse than the champion"
+    if difference < -margin:
+        return False, f"worse than the champion by more than the margin {margin:.4g}"
+    if behind_best is not None and behind_best < -_SLIDE * margin:
+        return False, f"more than {_SLIDE} margins behind the best of the last champions"
+    return True, "not worse than the champion"

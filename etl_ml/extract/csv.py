@@ -1,0 +1,95 @@
+"""CSV (RFC 4180, UTF-8): every cell as text, every row as long as the header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from etl_ml.extract.compressed import damaged, open_stream
+from etl_ml.extract.source_error import refuse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BLOCK = 8 << 20
+
+
+class CsvFile:
+    """One CSV file. Arrow reads it: unlike most readers it refuses a row that is too short."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self._path = path
+        header = self._header()
+        self.schema = pa.schema([(name, pa.string()) for name in header])
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        try:
+            reader = arrow_csv.open_csv(
+                open_stream(self._path),
+                # Serial, so that an invalid row has a number.
+                read_options=arrow_csv.ReadOptions(
+                    use_threads=False, block_size=_BLOCK, column_names=self.schema.names, skip_rows=0,
+                    skip_rows_after_names=1,
+                ),
+                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=self.schema, strings_can_be_null=False
+                ),
+            )
+            yield from reader
+        except pa.ArrowInvalid as error:
+            self._explain(error)
+        except OSError as error:
+            damaged(self._path, error)
+
+    def _header(self) -> list[str]:
+        try:
+            with self._text() as text:
+                header = next(csv.reader(text), None)
+        except UnicodeDecodeError:
+            self._explain(None)
+        except OSError as error:
+            damaged(self._path, error)
+        if not header:
+            refuse(self._path, "the first line is blank", "begin the file with its column names")
+        return header
+
+    def _text(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(open_stream(self._path), encoding="utf-8-sig", newline="")
+
+    def _explain(self, error: Exception | None) -> NoReturn:
+        """Find the line: Arrow counts rows, and a quoted cell may span several lines."""
+        line = offset = 0
+        with open_stream(self._path) as stream:
+            for line, text in enumerate(io.BufferedReader(stream), start=1):
+                try:
+                    text.decode()
+                except UnicodeDecodeError as bad:
+                    refuse(
+                        self._path,
+                        f"line {line}, byte {offset + bad.start}: not UTF-8 "
+                        f"(0x{text[bad.start]:02x})",
+                        "save the file as UTF-8",
+                    )
+                offset += len(text)
+        width = len(self.schema) if hasattr(self, "schema") else 0
+        with self._text() as rows:
+            reader = csv.reader(rows)
+            start = 1
+            for row in reader:
+                if row and len(row) != width:
+                    refuse(
+                        self._path,
+                        f"line {start}: {len(row)} cells, the header has {width}",
+                        "complete the row, or quote a cell that holds a comma or a line break",
+                    )
+                start = reader.line_num + 1
+        refuse(self._path, f"not a CSV file: {error}", "look at the file, or set source.format")

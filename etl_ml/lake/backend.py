@@ -1,0 +1,61 @@
+"""The seam between the lake and where it lives.
+
+A backend stores named bytes and tables. The one guarantee that the lake builds on is `create`:
+of two writers of one name exactly one succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+class AlreadyExists(Exception):
+    """`create` found the name taken."""
+
+
+class Batches(Protocol):
+    """Rows as Arrow batches of one schema; iterating again reads them again."""
+
+    schema: pa.Schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+
+class Backend(Protocol):
+    """Names are relative to the lake, with `/` between folders."""
+
+    url: str
+
+    def create(self, name: str, data: bytes | Path) -> None:
+        """Write a whole object, visible at once and only if the name is free.
+
+        Raises
+        ------
+        AlreadyExists
+        """
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        """Write a whole object, in place of any that is there."""
+
+    def get(self, name: str) -> bytes | None:
+        """The object's bytes, or None where there is none."""
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly under a prefix, sorted."""
+
+    def objects(self, prefix: str) -> list[str]:
+        """Names of the objects directly under a prefix, sorted."""
+
+    def write_table(
+        self, path: str, rows: pl.LazyFrame | Batches, metadata: Mapping[str, str]
+    ) -> tuple[int, int]:
+        """Replace a table's content in one commit; returns its (version, number of rows)."""
+
+    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
+        """The table's rows at a version, lazily; in no order."""

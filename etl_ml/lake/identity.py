@@ -1,0 +1,209 @@
+"""The identity of a row: BLAKE2b-128 over a canonical encoding of its cells.
+
+The encoding is part of the lake's format, pinned by golden values in a test. A cell is its column's
+name, a type tag and its value: integers and times as 8 big-endian bytes (times in microseconds
+since 1970, UTC; dates in days), floats as IEEE 754 with one zero and one NaN, text as NFC UTF-8
+with its length, null as a tag of its own. Polars' own hash is promised for one release only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+ROW = "_etl_ml_row"
+ORIGINAL = "_etl_ml_original"
+INTERNAL = (ROW, ORIGINAL)
+
+
+def hash_rows(
+    rows: pa.Table | pa.RecordBatch, columns: Iterable[str], salt: bytes = b""
+) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+    """Hash each row's cells in the given columns, in the order of their names.
+
+    Returns
+    -------
+    ndarray of shape (n,), dtype S16
+
+    References
+    ----------
+    RFC 7693, The BLAKE2 Cryptographic Hash; the salt is its key.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    joined: list[object] = []
+    for name in sorted(columns):
+        label = name.encode()
+        joined += [pa.scalar(b"%d:%s" % (len(label), label), pa.binary()), _cells(rows[name])]
+    if rows.num_rows == 0 or not joined:
+        encoded: Iterable[bytes] = [b""] * rows.num_rows
+    else:
+        empty = pa.scalar(b"", pa.binary())
+        encoded = pc.binary_join_element_wise(*joined, empty).to_pylist()
+    seeded = hashlib.blake2b(digest_size=16, key=salt)
+    digests = bytearray()
+    for row in encoded:
+        state = seeded.copy()
+        state.update(row)
+        digests += state.digest()
+    return np.frombuffer(bytes(digests), dtype="S16")
+
+
+def _cells(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """One binary value a cell: type tag and canonical bytes."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _cells(column.cast(kind.value_type))
+    if pa.types.is_floating(kind):
+        values = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
+        values = np.where(np.isnan(values), np.nan, values)
+        return _fixed(b"f", values.astype(">f8"), column)
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return _fixed(b"i", _integers(column), column)
+    if pa.types.is_boolean(kind):
+        return _fixed(b"b", _integers(column.cast(pa.int8())), column)
+    if pa.types.is_date(kind):
+        return _fixed(b"d", _integers(column.cast(pa.date32()).cast(pa.int32())), column)
+    if pa.types.is_timestamp(kind):
+        micros = column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
+        return _fixed(b"t", _integers(micros), column)
+    if _is_text(kind):
+        return _variable(b"s", _normalised(column.cast(pa.large_string())))
+    if pa.types.is_nested(kind):
+        texts = [None if v is None else json.dumps(v, default=str) for v in column.to_pylist()]
+        return _variable(b"j", pa.array(texts, pa.large_string()))
+    if pa.types.is_null(kind):
+        return pa.array([b"n"] * len(column), pa.binary())
+    return _variable(b"x", pc.cast(column, pa.large_string()))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _normalised(texts: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    if pc.all(pc.string_is_ascii(texts)).as_py() in (True, None):
+        return texts
+    return pc.utf8_normalize(texts, "NFC")
+
+
+def _integers(column: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    import pyarrow as pa
+
+    return column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).astype(">i8")
+
+
+def _fixed(tag: bytes, values: np.ndarray[tuple[int], np.dtype[np.generic]], of: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    buffer = pa.py_buffer(values.tobytes())
+    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(values), [None, buffer])
+    empty = pa.scalar(b"", pa.binary())
+    tagged = pc.binary_join_element_wise(pa.scalar(tag, pa.binary()), binary.cast(pa.binary()), empty)
+    return pc.if_else(of.is_valid(), tagged, pa.scalar(b"n", pa.binary()))
+
+
+def _variable(tag: bytes, texts: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    length = pc.binary_length(texts).cast(pa.string()).cast(pa.binary())
+    parts = (pa.scalar(tag, pa.binary()), length, pa.scalar(b":", pa.binary()), texts.cast(pa.binary()))
+    tagged = pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))
+    return tagged.fill_null(pa.scalar(b"n", pa.binary()))
+
+
+class Identity:
+    """Gives every row of a stream its `_etl_ml_row`: hash of its key, and number among equals.
+
+    Parameters
+    ----------
+    key : the columns that identify a row; all columns when empty
+    """
+
+    def __init__(self, key: Sequence[str] = ()) -> None:
+        self._key = tuple(key)
+        self._seen = _Counter()
+
+    def of(self, batch: pa.RecordBatch) -> pa.Array:
+        """The batch's row identities as text, `<32 hex digits>-<occurrence>`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        hashes = hash_rows(_trimmed(batch), self._key or batch.schema.names)
+        buffer = pa.py_buffer(hashes.tobytes().hex().encode())
+        digits = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(hashes), [None, buffer])
+        occurrence = pa.array(self._seen.count(hashes)).cast(pa.string())
+        return pc.binary_join_element_wise(digits.cast(pa.binary()).cast(pa.string()), occurrence, "-")
+
+
+def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """White space around text cells never counts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [pc.utf8_trim_whitespace(c) if _is_text(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+class _Counter:
+    """How often each hash came before, in 12 bytes a distinct row.
+
+    Counted by the first 8 bytes of the hash: where two rows share those and not the rest, one of
+    them starts at 1, which is as good an identity. Sorted runs are merged as they reach each
+    other's size, so that each row is moved a logarithmic number of times.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []  # type: ignore[type-arg]
+
+    def count(self, hashes: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> np.ndarray:  # type: ignore[type-arg]
+        import numpy as np
+
+        prefixes = hashes.view(np.uint64)[::2]
+        order = np.argsort(prefixes, kind="stable")
+        ranked = prefixes[order]
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]][: len(ranked)])
+        sizes = np.diff(np.r_[starts, len(ranked)])
+        distinct = ranked[starts]
+        before = np.zeros(len(distinct), np.uint32)
+        for known, times in self._runs:
+            at = np.minimum(np.searchsorted(known, distinct), len(known) - 1)
+            before += np.where(known[at] == distinct, times[at], 0).astype(np.uint32)
+        occurrence = np.empty(len(ranked), np.int64)
+        within = np.arange(len(ranked)) - np.repeat(starts, sizes)
+        occurrence[order] = np.repeat(before, sizes) + within
+        if len(distinct):
+            self._add(distinct, sizes.astype(np.uint32))
+        return occurrence
+
+    def _add(self, hashes: np.ndarray, times: np.ndarray) -> None:  # type: ignore[type-arg]
+        import numpy as np
+
+        while self._runs and len(self._runs[-1][0]) <= 2 * len(hashes):
+            known, counted = self._runs.pop()
+            merged = np.concatenate([known, hashes])
+            hashes, at = np.unique(merged, return_inverse=True)
+            times = np.bincount(at, weights=np.concatenate([counted, times])).astype(np.uint32)
+        self._runs.append((hashes, times))

@@ -1,0 +1,93 @@
+"""What a version is made of. The manifest is written last: it is the commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from etl_ml.lake.documents import dump_json
+from etl_ml.spec.error import EtlMlError, bounded
+
+FORMAT = 1
+
+
+class UnreadableVersion(EtlMlError):
+    """A stored version that is damaged, or written by a newer etl_ml."""
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """A Delta table at one of its versions; `path` is relative to the lake."""
+
+    path: str
+    delta_version: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file of a version; `path` is relative to the version's folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One committed version of one asset, and the versions that it was made from."""
+
+    pipeline: str
+    asset: str
+    version: str
+    run_id: str
+    created_at: str
+    code_version: str
+    upstream: Mapping[str, str]
+    table: TableRef | None
+    files: tuple[FileRef, ...]
+    format: int = FORMAT
+
+    @property
+    def folder(self) -> str:
+        """The version's folder, relative to the lake."""
+        return f"{self.pipeline}/files/{self.asset}/{self.version}"
+
+    def dump(self) -> bytes:
+        fields = asdict(self)
+        return dump_json({"format": fields.pop("format"), **fields})
+
+    @staticmethod
+    def load(data: bytes, path: str) -> Manifest:
+        """Parse a manifest.
+
+        Raises
+        ------
+        UnreadableVersion
+            The file is cut short, is no manifest, or is of a newer format.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(data)
+            if (found := int(fields["format"])) > FORMAT:
+                raise UnreadableVersion(
+                    f"{path} has format {found}; this etl_ml reads up to {FORMAT}.",
+                    where=path,
+                    fix="install a newer etl_ml",
+                )
+            table = fields.pop("table")
+            files = fields.pop("files")
+            return Manifest(
+                **fields,
+                table=TableRef(**table) if table else None,
+                files=tuple(FileRef(**file) for file in files),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnreadableVersion(
+                f"{path} is damaged: {error}",
+                seen=bounded(data[:60]),
+                where=path,
+                fix="ask for an earlier version, or restore the file",
+            ) from error

@@ -1,0 +1,125 @@
+"""Reading one committed version: its table and its files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.lake.backend import Backend
+from etl_ml.lake.manifest import Manifest, TableRef, UnreadableVersion
+from etl_ml.spec.error import EtlMlError, listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+
+class MissingVersion(EtlMlError):
+    """A pipeline, asset, version or file that the lake does not have."""
+
+
+class Table:
+    """The rows of one version, in no order: sort by `_etl_ml_row` where order matters."""
+
+    def __init__(self, backend: Backend, ref: TableRef) -> None:
+        self._backend, self._ref = backend, ref
+
+    @property
+    def rows(self) -> int:
+        return self._ref.rows
+
+    def scan(self) -> pl.LazyFrame:
+        return self._backend.scan_table(self._ref.path, self._ref.delta_version)
+
+    def to_polars(self) -> pl.DataFrame:
+        return self.scan().collect(engine="streaming")
+
+    def to_arrow(self) -> pa.Table:
+        return self.to_polars().to_arrow()
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self.to_polars().to_pandas()
+
+    def content_hash(self) -> str:
+        """16 hex digits over the rows in any order: equal tables, equal hashes.
+
+        Polars' row hash is stable within a release of Polars only, which is all that telling
+        stale from fresh needs: after an upgrade everything looks changed once.
+        """
+        import polars as pl
+
+        rows = self.scan()
+        names = rows.collect_schema().names()
+        row = pl.col("_etl_ml_row").hash(0) if "_etl_ml_row" in names else pl.lit(1, pl.UInt64)
+        sums = rows.select((pl.col(name).hash(1) ^ row).hash(2).sum() for name in names)
+        values = sums.collect(engine="streaming").row(0)
+        text = json.dumps([self.rows, *zip(names, values, strict=True)])
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class Version:
+    """One committed version of one asset."""
+
+    def __init__(self, backend: Backend, manifest: Manifest) -> None:
+        self._backend, self.manifest = backend, manifest
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def url(self) -> str:
+        return f"{self._backend.url}/{self.manifest.folder}"
+
+    @cached_property
+    def table(self) -> Table:
+        if self.manifest.table is None:
+            raise MissingVersion(f"{self.manifest.asset} has no table.", where=self.url)
+        return Table(self._backend, self.manifest.table)
+
+    def read_bytes(self, file: str) -> bytes:
+        """A file's bytes, once their hash has been checked.
+
+        Raises
+        ------
+        MissingVersion
+            This version has no such file.
+        UnreadableVersion
+            The file is gone, or is not what was committed.
+        """
+        ref = next((f for f in self.manifest.files if f.path == file), None)
+        if ref is None:
+            names = listed(f.path for f in self.manifest.files)
+            raise MissingVersion(
+                f"{self.manifest.asset} {self.version} has no file {file!r}.",
+                where=self.url,
+                fix=f"its files are {names}",
+            )
+        data = self._backend.get(f"{self.manifest.folder}/{file}")
+        if data is None or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise UnreadableVersion(
+                f"{self.manifest.asset} {self.version}: {file} is "
+                + ("missing." if data is None else "not the file that was committed."),
+                where=f"{self.url}/{file}",
+                fix="ask for an earlier version, or materialize the asset again",
+            )
+        return data
+
+    def read(self, file: str) -> Any:
+        """A file's content: parsed JSON, an array for .npy, text, else bytes."""
+        data = self.read_bytes(file)
+        suffix = Path(file).suffix
+        if suffix == ".json":
+            return json.loads(data)
+        if suffix == ".jsonl":
+            return [json.loads(line) for line in data.splitlines()]
+        if suffix == ".npy":
+            import numpy as np
+
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        return data.decode() if suffix in (".md", ".txt") else data

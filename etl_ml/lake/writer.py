@@ -1,0 +1,106 @@
+"""Writing one version: claimed first, committed last."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.lake.backend import Backend, Batches
+from etl_ml.lake.documents import dump_json
+from etl_ml.lake.manifest import FileRef, Manifest, TableRef
+from etl_ml.lake.version import Version
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_MEDIA = {
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".gz": "application/gzip",
+    ".npy": "application/x-npy",
+    ".png": "image/png",
+    ".md": "text/markdown",
+    ".txt": "text/plain",
+    ".skops": "application/zip",
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a stage hands to the lake: at most one table, and files by name.
+
+    A file is bytes, text, an array (.npy), what JSON can hold, or a function that writes it to an
+    open binary file.
+    """
+
+    table: pl.LazyFrame | Batches | None = None
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Writer:
+    """A version that has been claimed and is not yet committed."""
+
+    def __init__(self, backend: Backend, draft: Manifest) -> None:
+        self._backend, self._draft = backend, draft
+        self._table: TableRef | None = None
+        self._files: dict[str, FileRef] = {}
+
+    @property
+    def version(self) -> str:
+        return self._draft.version
+
+    def table(self, rows: pl.LazyFrame | Batches) -> None:
+        """Write the version's rows, in one Delta commit."""
+        path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
+        stamp = {"run_id": self._draft.run_id, "version": self.version}
+        delta_version, count = self._backend.write_table(path, rows, stamp)
+        self._table = TableRef(path, delta_version, count)
+
+    def file(self, name: str, content: Any) -> None:
+        """Write one of the version's files; see `Contents` for what `content` may be."""
+        with encoded(content) as data:
+            self._backend.put(f"{self._draft.folder}/{name}", data)
+            self._files[name] = file_ref(name, data)
+
+    def commit(self) -> Version:
+        """Create the manifest: from here on, and not before, readers see the version."""
+        files = tuple(self._files.values())
+        manifest = replace(self._draft, table=self._table, files=files)
+        self._backend.create(f"{manifest.folder}/manifest.json", manifest.dump())
+        return Version(self._backend, manifest)
+
+
+@contextmanager
+def encoded(content: Any) -> Iterator[bytes | Path]:
+    """A file's content as bytes, or as a temporary file for what is written in a stream."""
+    if callable(content):
+        with tempfile.NamedTemporaryFile(prefix="etl_ml_") as sink:
+            content(sink)
+            sink.flush()
+            yield Path(sink.name)
+    elif isinstance(content, bytes | str):
+        yield content.encode() if isinstance(content, str) else content
+    elif hasattr(content, "dtype"):
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.save(buffer, content, allow_pickle=False)
+        yield buffer.getvalue()
+    else:
+        yield dump_json(content)
+
+
+def file_ref(name: str, data: bytes | Path) -> FileRef:
+    """Size, hash and media type of a file."""
+    media = _MEDIA.get(Path(name).suffix, "application/octet-stream")
+    if isinstance(data, bytes):
+        return FileRef(name, len(data), hashlib.sha256(data).hexdigest(), media)
+    with data.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileRef(name, data.stat().st_size, digest, media)

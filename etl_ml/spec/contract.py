@@ -1,0 +1,117 @@
+"""`contract:` what a row must look like."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from etl_ml.spec.error import bounded
+from etl_ml.spec.section import Section
+
+ColumnType = Literal["integer", "float", "boolean", "string", "datetime", "date", "category"]
+Scalar = bool | int | float | datetime | date | str
+
+RESERVED = ("_etl_ml_", "_reasons")
+_NUMBERS: tuple[ColumnType, ...] = ("integer", "float")
+_TEXTS: tuple[ColumnType, ...] = ("string", "category")
+_MOMENTS: tuple[ColumnType, ...] = ("datetime", "date")
+_PYTHON: dict[ColumnType, tuple[type, ...]] = {
+    "integer": (int,),
+    "float": (int, float),
+    "boolean": (bool,),
+    "string": (str,),
+    "category": (str,),
+    "datetime": (datetime, date),
+    "date": (date,),
+}
+# Patterns run on Rust's linear-time engine, which by design has neither of these.
+_BACKTRACKING = re.compile(r"\(\?(=|!|<=|<!|>)|(?<!\\)(\\\\)*\\[1-9]|\(\?P=")
+
+
+class Column(Section):
+    """The rules of one column; a cell's first broken rule, in this order, is its reason."""
+
+    type: ColumnType
+    nullable: bool = Field(True, description="Target and key columns are never null.")
+    min: Scalar | None = Field(None, description="Smallest value allowed (numbers, dates).")
+    max: Scalar | None = Field(None, description="Largest value allowed (numbers, dates).")
+    allowed: tuple[Scalar, ...] | None = Field(None, description="The only values allowed.")
+    pattern: str | None = Field(None, description="Regular expression, searched for; use ^ and $.")
+    max_length: int | None = Field(None, ge=1, description="Longest text allowed, in characters.")
+    unique: bool = Field(False, description="No two rows may share a value.")
+    sensitive: bool = Field(
+        False, description="Values appear in no report, log, metadata, card or sample row."
+    )
+
+    @model_validator(mode="after")
+    def _rules_can_hold(self) -> Column:
+        for key, types in (("min", _NUMBERS + _MOMENTS), ("max", _NUMBERS + _MOMENTS)):
+            limit = getattr(self, key)
+            if limit is None:
+                continue
+            if self.type not in types:
+                raise ValueError(f"`{key}` does not apply to a column of type {self.type}")
+            self._of_type(key, limit)
+        for key in ("pattern", "max_length"):
+            if getattr(self, key) is not None and self.type not in _TEXTS:
+                raise ValueError(f"`{key}` does not apply to a column of type {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:  # type: ignore[operator]
+            raise ValueError(f"`min` {self.min} is above `max` {self.max}: no value can hold")
+        for value in self.allowed or ():
+            self._of_type("allowed", value)
+        if self.allowed is not None and not self.allowed:
+            raise ValueError("`allowed` is empty: no value can hold")
+        if self.pattern is not None:
+            self._compiles(self.pattern)
+        return self
+
+    def _of_type(self, key: str, value: Scalar) -> None:
+        kinds = _PYTHON[self.type]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            seen = "a value" if self.sensitive else bounded(value)
+            raise ValueError(f"`{key}` holds {seen}, which is not of type {self.type}")
+
+    @staticmethod
+    def _compiles(pattern: str) -> None:
+        if _BACKTRACKING.search(pattern):
+            raise ValueError(
+                "`pattern` uses look-around or a back-reference; patterns run on an engine whose "
+                "time is linear in the text, which has neither"
+            )
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"`pattern` does not compile: {error}") from None
+
+
+class Contract(Section):
+    """The data contract: which columns there are, and what each row must keep."""
+
+    unknown_columns: Literal["fail", "drop", "keep"] = Field(
+        "fail", description="What to do with a column that the contract does not name."
+    )
+    primary_key: tuple[str, ...] = Field((), description="Columns that identify a row.")
+    columns: dict[str, Column] = Field(min_length=1, description="Name and rules of each column.")
+
+    @model_validator(mode="after")
+    def _names_are_usable(self) -> Contract:
+        seen: dict[str, str] = {}
+        for name in self.columns:
+            if not name or name != name.strip() or name.startswith(RESERVED):
+                raise ValueError(f"column name {bounded(name)} is empty, padded or reserved")
+            if name.lower() in seen:
+                raise ValueError(
+                    f"columns {seen[name.lower()]!r} and {name!r} differ by case only"
+                )
+            seen[name.lower()] = name
+        for key in self.primary_key:
+            if key not in self.columns:
+                raise ValueError(f"primary_key names {key!r}, which is not under columns")
+        return self
+
+    def sensitive(self) -> frozenset[str]:
+        """Columns whose values may be shown nowhere."""
+        return frozenset(name for name, column in self.columns.items() if column.sensitive)

@@ -1,0 +1,154 @@
+"""From the attributes of a `defs.yaml` to a `Pipeline`, with errors that say what to change."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+
+from etl_ml.spec.error import EtlMlError, bounded, nearest
+from etl_ml.spec.pipeline import Pipeline
+
+_SHOWN = 5
+
+
+class InvalidPipeline(EtlMlError):
+    """A `defs.yaml` that cannot be a pipeline."""
+
+
+def parse(attributes: Mapping[str, Any], *, file: str) -> Pipeline:
+    """Read the `attributes` of a `defs.yaml`.
+
+    Parameters
+    ----------
+    attributes : the mapping as YAML gives it, templates resolved
+    file : the path shown in errors
+
+    Raises
+    ------
+    InvalidPipeline
+        Names each offending key by its path, the value seen (scalars only, never a secret), the
+        nearest valid key, and the file.
+    """
+    try:
+        return Pipeline.model_validate(dict(attributes))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    name = attributes.get("name")
+    title = name if isinstance(name, str) else "pipeline"
+    found: dict[str, InvalidPipeline] = {}
+    for problem in problems:
+        path = _as_written(problem["loc"])
+        key = ".".join(map(str, path)) or "attributes"
+        found.setdefault(key, _explain(title, key, path, dict(problem), attributes, file))
+    for key in [k for k in found if any(other.startswith(f"{k}.") for other in found)]:
+        del found[key]  # a consequence of what is wrong below it
+    first, *rest = found.values()
+    if rest:
+        more = [str(problem) for problem in rest[: _SHOWN - 1]]
+        hidden = len(rest) - len(more)
+        first.fix = "\n".join([first.fix or "", *more, *([f"and {hidden} more"] if hidden else [])])
+    raise first
+
+
+def _explain(
+    title: str,
+    key: str,
+    path: list[str | int],
+    problem: dict[str, Any],
+    attributes: Mapping[str, Any],
+    file: str,
+) -> InvalidPipeline:
+    if problem["type"] == "extra_forbidden":
+        known = _keys(path[:-1])
+        close = nearest(str(path[-1]), known)
+        return InvalidPipeline(
+            f"{title}: {key!r} is not a key of etl_ml.TabularPipeline.",
+            where=file,
+            close=repr(close) if close else None,
+            fix=f"rename it to {close!r}" if close else f"the keys here are {', '.join(known)}",
+        )
+    if problem["type"] == "missing":
+        return InvalidPipeline(f"{title}: {key!r} is required.", where=file, fix=f"add {key}")
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    if not path:  # a disagreement of sections names its key itself
+        key, _, message = message.partition(": ")
+    value = _value(path, attributes)
+    expected = re.findall(r"'([^']+)'", str(problem.get("ctx", {}).get("expected", "")))
+    close = nearest(str(path[-1] if value is None else value), expected) if path else None
+    return InvalidPipeline(
+        f"{title}: {key}: {message[0].lower() + message[1:]}.",
+        seen=None if value is None or _field_is_secret(path) else bounded(value),
+        where=file,
+        close=repr(close) if close else None,
+        fix=f"correct {key}",
+    )
+
+
+def _as_written(location: tuple[str | int, ...]) -> list[str | int]:
+    """The path of keys that the user wrote: pydantic appends markers of its own."""
+    path = list(location)
+    while path and str(path[-1]).endswith(("[key]", "()")):
+        path.pop()
+    while path and path[-1] in _BRANCHES and set(_walk(path[:-1])) <= _SCALARS:
+        path.pop()
+    return path
+
+
+_SCALARS = {bool, int, float, str, datetime, date, type(None)}
+_BRANCHES = {kind.__name__ for kind in _SCALARS}
+
+
+def _value(path: list[str | int], attributes: Any) -> Any:
+    """The scalar at a path of the attributes, or None."""
+    value = attributes
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return None if isinstance(value, dict | list | tuple) else value
+
+
+def _walk(path: list[str | int]) -> list[Any]:
+    """The annotations met along a path of keys, models and containers unwrapped."""
+    current: list[Any] = [Pipeline]
+    for part in path:
+        following: list[Any] = []
+        for kind in current:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                field = kind.model_fields.get(str(part))
+                following += _unwrapped(field.annotation) if field else []
+            else:
+                following += [a for arg in typing.get_args(kind)[-2:] for a in _unwrapped(arg)]
+        current = following
+    return current
+
+
+def _unwrapped(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin in (dict, tuple, list):
+        return [annotation]
+    if origin is typing.Annotated:
+        return _unwrapped(typing.get_args(annotation)[0])
+    arguments = typing.get_args(annotation)
+    if origin is typing.Literal or not arguments:
+        return [annotation]
+    return [inner for argument in arguments for inner in _unwrapped(argument)]
+
+
+def _keys(path: list[str | int]) -> list[str]:
+    models = [k for k in _walk(path) if isinstance(k, type) and issubclass(k, BaseModel)]
+    return [name for model in models for name in model.model_fields]
+
+
+def _field_is_secret(path: list[str | int]) -> bool:
+    return any(
+        kind in (SecretStr, SecretBytes)
+        for depth in range(len(path) + 1)
+        for kind in _walk(path[:depth])
+    )

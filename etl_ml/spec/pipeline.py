@@ -1,0 +1,87 @@
+"""A pipeline: the whole of one `defs.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from etl_ml.spec.contract import Column, Contract
+from etl_ml.spec.error import nearest
+from etl_ml.spec.learning import Cleaning, Evaluation, Features, Split, Training, Validation
+from etl_ml.spec.section import Section
+from etl_ml.spec.source import FileSource
+
+
+class Target(Section):
+    """What is predicted."""
+
+    column: str
+    task: Literal["classification"] = "classification"
+    positive: bool | int | str | None = Field(
+        None, description="Binary only; must be named unless the labels are 0 and 1."
+    )
+
+
+class Pipeline(Section):
+    """One pipeline, from its source to its deployed model."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        max_length=60,
+        description="Asset key prefix and group.",
+    )
+    description: str = ""
+    owners: tuple[Annotated[str, Field(pattern=r"^(team:.+|[^@\s]+@[^@\s]+)$")], ...] = Field(
+        (), description="`team:name` or e-mail addresses."
+    )
+    source: FileSource
+    contract: Contract
+    target: Target
+    validation: Validation = Validation()
+    cleaning: Cleaning = Cleaning()
+    split: Split = Split()
+    features: Features = Features()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Pipeline:
+        columns = self.contract.columns
+        if self.target.column not in columns:
+            close = nearest(self.target.column, columns)
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise ValueError(
+                f"target.column: {self.target.column!r} is not under contract.columns{hint}"
+            )
+        for name in self.cleaning.drop_columns:
+            if name == self.target.column:
+                raise ValueError(f"cleaning.drop_columns: {name!r} is the target")
+            if name not in columns and self.contract.unknown_columns != "keep":
+                raise ValueError(f"cleaning.drop_columns: {name!r} is not under contract.columns")
+        if not self.features_of():
+            raise ValueError("contract.columns: no feature is left, all are target, key or dropped")
+        if columns[self.target.column].sensitive:
+            raise ValueError(
+                "target.column: a sensitive column cannot be the target, "
+                "its labels are in every report"
+            )
+        labels = columns[self.target.column].allowed
+        if labels and len(labels) == 2 and not any(_same(labels, pair) for pair in _OBVIOUS):
+            if self.target.positive is None:
+                raise ValueError(f"target.positive: name one of the labels {list(labels)}")
+        if labels and self.target.positive is not None and self.target.positive not in labels:
+            raise ValueError(f"target.positive: not one of the labels {list(labels)}")
+        return self
+
+    def features_of(self) -> dict[str, Column]:
+        """The columns that a model sees, in the contract's order."""
+        left = {self.target.column, *self.contract.primary_key, *self.cleaning.drop_columns}
+        return {name: column for name, column in self.contract.columns.items() if name not in left}
+
+
+_OBVIOUS = ((0, 1), (False, True))
+
+
+def _same(labels: tuple[object, ...], pair: tuple[object, object]) -> bool:
+    return set(map(repr, labels)) == set(map(repr, pair))

@@ -1,0 +1,207 @@
+"""Metrics of a classifier, for one weighting of the rows or for a thousand at once.
+
+Every function takes weights of shape (b, n) and gives b values, so that a bootstrap costs a few
+matrix operations. With equal weights the values are scikit-learn's.
+
+References
+----------
+Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 13 and 16; by clusters:
+Field and Welsh (2007), Bootstrapping clustered data, JRSS B 69.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from etl_ml.spec.learning import LOSSES
+
+Array = np.ndarray[Any, Any]
+
+_CELLS = 8_000_000
+
+
+def greater_is_better(metric: str) -> bool:
+    return metric not in LOSSES
+
+
+class Scores:
+    """The metrics of one model's probabilities.
+
+    Parameters
+    ----------
+    target : int array (n,), 0..k-1; of two classes 1 is positive
+    probabilities : float array (n, k)
+    threshold : of two classes, the positive one is predicted from here on
+    """
+
+    def __init__(self, target: Array, probabilities: Array, threshold: float = 0.5) -> None:
+        self.target = target
+        self.probabilities = np.asarray(probabilities, dtype=np.float64)
+        self.classes = self.probabilities.shape[1]
+        self.threshold = threshold
+        self.predicted = decide(self.probabilities, threshold)
+        self._ranks: dict[int, tuple[Array, Array]] = {}
+
+    def __call__(self, metric: str, weights: Array | None = None) -> Array:
+        """The metric for each row of weights: array (b,), NaN where it is not defined.
+
+        Several classes: precision, recall, F1 and average precision are macro averages, ROC AUC
+        is one against the rest, averaged.
+        """
+        rows = np.ones((1, len(self.target))) if weights is None else weights
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value: Array = getattr(self, f"_{metric}")(rows)
+        return value
+
+    def value(self, metric: str) -> float:
+        """The metric with every row counted once."""
+        return float(self(metric)[0])
+
+    def confusion(self, weights: Array | None = None) -> Array:
+        """Weight by true class and predicted class: (b, k, k)."""
+        rows = np.ones((1, len(self.target))) if weights is None else weights
+        k = self.classes
+        cell = self.target * k + self.predicted
+        counts = np.stack([np.bincount(cell, weights=w, minlength=k * k) for w in rows])
+        return counts.reshape(-1, k, k)
+
+    def _accuracy(self, weights: Array) -> Array:
+        right = (self.target == self.predicted).astype(np.float64)
+        return (weights @ right) / weights.sum(axis=1)
+
+    def _balanced_accuracy(self, weights: Array) -> Array:
+        table = self.confusion(weights)
+        return _mean(_diagonal(table) / table.sum(axis=2))
+
+    def _recall(self, weights: Array) -> Array:
+        table = self.confusion(weights)
+        return self._average(_ratio(_diagonal(table), table.sum(axis=2)), table)
+
+    def _precision(self, weights: Array) -> Array:
+        table = self.confusion(weights)
+        return self._average(_ratio(_diagonal(table), table.sum(axis=1)), table)
+
+    def _f1(self, weights: Array) -> Array:
+        table = self.confusion(weights)
+        both = table.sum(axis=1) + table.sum(axis=2)
+        return self._average(_ratio(2 * _diagonal(table), both), table)
+
+    def _mcc(self, weights: Array) -> Array:
+        # Gorodkin (2004), Comparing two K-category assignments by a K-category correlation.
+        table = self.confusion(weights)
+        total = table.sum(axis=(1, 2))
+        true, predicted = table.sum(axis=2), table.sum(axis=1)
+        covariance = _diagonal(table).sum(axis=1) * total - (true * predicted).sum(axis=1)
+        spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+        return np.where(spread > 0, covariance / np.sqrt(spread), 0.0)
+
+    def _roc_auc(self, weights: Array) -> Array:
+        return self._ranked(weights, _auc)
+
+    def _average_precision(self, weights: Array) -> Array:
+        return self._ranked(weights, _average_precision)
+
+    def _log_loss(self, weights: Array) -> Array:
+        tiny = np.finfo(np.float64).eps
+        chosen = self.probabilities[np.arange(len(self.target)), self.target]
+        return (weights @ -np.log(np.clip(chosen, tiny, 1 - tiny))) / weights.sum(axis=1)
+
+    def _brier(self, weights: Array) -> Array:
+        one_hot = np.eye(self.classes)[self.target]
+        loss = ((self.probabilities - one_hot) ** 2).sum(axis=1)
+        return (weights @ loss) / weights.sum(axis=1) / (2 if self.classes == 2 else 1)
+
+    def _average(self, by_class: Array, table: Array) -> Array:
+        """The positive class's value, or the mean over the classes that occur."""
+        if self.classes == 2:
+            return by_class[:, 1]
+        occurs = (table.sum(axis=1) + table.sum(axis=2)) > 0
+        return _mean(np.where(occurs, by_class, np.nan))
+
+    def _ranked(self, weights: Array, statistic: Any) -> Array:
+        kinds = [1] if self.classes == 2 else range(self.classes)
+        values = [statistic(*self._groups(kind, weights)) for kind in kinds]
+        return np.mean(values, axis=0)  # type: ignore[no-any-return]
+
+    def _groups(self, kind: int, weights: Array) -> tuple[Array, Array]:
+        """Positive and negative weight at each distinct score, highest score first: (b, g)."""
+        if kind not in self._ranks:
+            score = self.probabilities[:, kind]
+            order = np.argsort(-score, kind="stable")
+            starts = np.flatnonzero(np.r_[True, np.diff(score[order]) != 0])
+            self._ranks[kind] = order, starts
+        order, starts = self._ranks[kind]
+        ordered = weights[:, order]
+        positive = (self.target[order] == kind).astype(np.float64)
+        return (
+            np.add.reduceat(ordered * positive, starts, axis=1),
+            np.add.reduceat(ordered * (1 - positive), starts, axis=1),
+        )
+
+
+def decide(probabilities: Array, threshold: float) -> Array:
+    """The predicted class of each row: int array (n,)."""
+    if probabilities.shape[1] == 2:
+        return (probabilities[:, 1] >= threshold).astype(np.int64)
+    return probabilities.argmax(axis=1).astype(np.int64)
+
+
+def bootstrap(
+    scores: Sequence[Scores], metrics: Sequence[str], units: Array, *, seed: int, draws: int = 1000
+) -> Array:
+    """Metrics of the same resamples of units, so that models are compared in pairs.
+
+    Parameters
+    ----------
+    units : int array (n,); rows with one number are drawn together
+
+    Returns
+    -------
+    float array (models, metrics, draws), NaN where a draw lacks a class
+    """
+    found: list[Array] = []
+    for weights in _resamples(units, seed, draws):
+        found.append(np.stack([[score(metric, weights) for metric in metrics] for score in scores]))
+    return np.concatenate(found, axis=2)
+
+
+def _resamples(units: Array, seed: int, draws: int) -> Iterator[Array]:
+    rng = np.random.default_rng(seed)
+    _, member = np.unique(units, return_inverse=True)
+    count = int(member.max()) + 1
+    at_once = max(1, _CELLS // len(units))
+    for start in range(0, draws, at_once):
+        size = min(at_once, draws - start)
+        times = rng.multinomial(count, np.full(count, 1 / count), size=size)
+        yield times[:, member].astype(np.float64)
+
+
+def _diagonal(table: Array) -> Array:
+    return np.diagonal(table, axis1=1, axis2=2)
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """0 where there is nothing to divide by, as scikit-learn's zero_division."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)
+
+
+def _mean(by_class: Array) -> Array:
+    defined = ~np.isnan(by_class)
+    return np.where(defined, by_class, 0).sum(axis=1) / defined.sum(axis=1)  # type: ignore[no-any-return]
+
+
+def _auc(positive: Array, negative: Array) -> Array:
+    # Mann-Whitney: pairs that are ranked right, ties by half.
+    above = np.cumsum(positive, axis=1) - positive / 2
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    return (negative * above).sum(axis=1) / pairs  # type: ignore[no-any-return]
+
+
+def _average_precision(positive: Array, negative: Array) -> Array:
+    found = np.cumsum(positive, axis=1)
+    taken = found + np.cumsum(negative, axis=1)
+    precision = _ratio(found, taken)
+    return (positive * precision).sum(axis=1) / positive.sum(axis=1)  # type: ignore[no-any-return]

@@ -1,0 +1,320 @@
+"""The front door: rows that keep the contract, rows that do not and why, and what both look like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
+from etl_ml.spec.contract import Contract
+from etl_ml.spec.error import EtlMlError, listed, nearest
+from etl_ml.spec.pipeline import Pipeline
+from etl_ml.validate.casting import cast, polars_type, present
+from etl_ml.validate.profile import profile
+from etl_ml.validate.rules import Rule, rules_of
+from etl_ml.validate.target import check_target
+
+if TYPE_CHECKING:
+    import polars as pl
+
+REASONS = "_reasons"
+_EXAMPLES = 5
+
+
+class SchemaMismatch(EtlMlError):
+    """The source's columns are not the contract's."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows sorted by the contract.
+
+    Attributes
+    ----------
+    valid : lazy frame of the contract's columns in their types, and `_etl_ml_row`
+    quarantined : lazy frame of the rows as they were read, with `_reasons` (list of text)
+    report : what `validation_report.json` holds
+    profile : what `profile.json` holds, of the valid rows
+    problems : by the name of the blocking check that fails, what a person is told
+    """
+
+    valid: pl.LazyFrame
+    quarantined: pl.LazyFrame
+    report: dict[str, Any]
+    profile: dict[str, Any]
+    problems: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+
+def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
+    """Split rows into those that keep the contract and those that do not.
+
+    Parameters
+    ----------
+    rows : lazy frame of n rows as they were read, with `_etl_ml_row`; scanned in streams
+    pipeline : its contract, target and validation sections apply
+
+    Returns
+    -------
+    Validation
+        Valid, quarantined and superseded rows are together exactly n. A row is superseded when
+        another one of its primary key has the same content.
+
+    Raises
+    ------
+    SchemaMismatch
+        A contracted column is absent, or one that is not contracted is there. Nothing was read.
+    """
+    contract = pipeline.contract
+    names = [name for name in rows.collect_schema().names() if name not in INTERNAL]
+    kept = _check_columns(names, contract)
+    checked, rules = _checked(rows, pipeline)
+    counts = _count(checked, rules)
+    good = checked.filter(~_any(rules) & ~_superseded())
+    columns = [_value(name) if name in contract.columns else name for name in kept]
+    valid = good.select(*_renamed(columns, kept), ROW)
+    bad = _with_reasons(checked.filter(_any(rules)), rules).select(*names, ROW, ORIGINAL, REASONS)
+    if not counts["quarantined"]:
+        bad = bad.collect_schema().to_frame().lazy()
+    checks = [
+        {
+            "name": rule.name,
+            "column": rule.column,
+            "passed": not counts[rule.flag],
+            "failed_rows": counts[rule.flag],
+            "examples": _examples(checked, rule, contract) if counts[rule.flag] else [],
+        }
+        for rule in rules
+    ]
+    total, quarantined = counts["rows"], counts["quarantined"]
+    report: dict[str, Any] = {
+        "rows": total,
+        "valid_rows": total - quarantined - counts["superseded"],
+        "quarantined_rows": quarantined,
+        "superseded_rows": counts["superseded"],
+    }
+    problems = _problems(report, rules, counts, pipeline)
+    if report["valid_rows"] and "quarantined_share" not in problems:
+        problems |= check_target(valid, pipeline)
+    report["passed"] = not problems
+    report["checks"] = [*checks, *_table_checks(problems)]
+    shown = {name: pipeline.contract.columns.get(name) for name in kept}
+    return Validation(valid, bad, report, profile(valid, shown), problems)
+
+
+def _check_columns(names: Sequence[str], contract: Contract) -> list[str]:
+    """The columns of a valid row."""
+    missing = [name for name in contract.columns if name not in names]
+    unknown = [name for name in names if name not in contract.columns]
+    if missing:
+        close = nearest(missing[0], unknown)
+        raise SchemaMismatch(
+            f"the data has no column {listed(map(repr, missing))}.",
+            seen=f"its columns are {listed(names)}",
+            close=repr(close) if close else None,
+            fix=f"rename it in the source, or under contract.columns (key {missing[0]!r})",
+        )
+    if unknown and contract.unknown_columns == "fail":
+        close = nearest(unknown[0], contract.columns)
+        raise SchemaMismatch(
+            f"column {listed(map(repr, unknown))} is not in the data contract.",
+            seen=f"column {names.index(unknown[0]) + 1} of {len(names)}",
+            close=repr(close) if close else None,
+            fix="add it under contract.columns, or set contract.unknown_columns: drop",
+        )
+    extra = unknown if contract.unknown_columns == "keep" else []
+    return [*contract.columns, *extra]
+
+
+def _value(name: str) -> str:
+    return f"_etl_ml_value {name}"
+
+
+def _present(name: str) -> str:
+    return f"_etl_ml_present {name}"
+
+
+def _repeated(names: Iterable[str]) -> str:
+    return f"_etl_ml_repeated {', '.join(names)}"
+
+
+_SUPERSEDED = "_etl_ml_superseded"
+
+
+def _superseded() -> pl.Expr:
+    import polars as pl
+
+    return pl.col(_SUPERSEDED)
+
+
+def _renamed(columns: Iterable[str], names: Iterable[str]) -> list[pl.Expr]:
+    import polars as pl
+
+    return [pl.col(column).alias(name) for column, name in zip(columns, names, strict=True)]
+
+
+def _checked(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rule]]:
+    """The rows with their cast values, and one boolean column for every rule."""
+    import narwhals as nw
+    import polars as pl
+
+    contract = pipeline.contract
+    schema = rows.collect_schema()
+    nulls = pipeline.source.null_values
+    added: list[pl.Expr] = []
+    for name, column in contract.columns.items():
+        content, there = present(pl.col(name), schema[name], nulls)
+        added.append(there.alias(_present(name)))
+        added.append(cast(content, schema[name], column).cast(polars_type(column.type)).alias(_value(name)))
+    checked = rows.with_columns(added)
+    keys = [(name,) for name, column in contract.columns.items() if column.unique]
+    for key in keys:
+        checked = _mark_repeated(checked, key)
+    if contract.primary_key:
+        checked = _mark_superseded(checked, contract)
+    else:
+        checked = checked.with_columns(pl.lit(False).alias(_SUPERSEDED))
+    required = {pipeline.target.column, *contract.primary_key}
+    rules = [
+        rule
+        for name, column in contract.columns.items()
+        for rule in rules_of(
+            name,
+            column,
+            value=_value(name),
+            present=_present(name),
+            required=name in required or not column.nullable,
+            repeated=_repeated((name,)) if column.unique else None,
+        )
+    ]
+    flags = [rule.broken.alias(rule.flag) for rule in rules]
+    flagged: pl.LazyFrame = nw.from_native(checked).with_columns(*flags).to_native()
+    if contract.primary_key:
+        key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col("_etl_ml_conflict"))
+        if contract.primary_key not in keys:
+            rules.append(key_rule)
+            flagged = flagged.with_columns(pl.col("_etl_ml_conflict").alias(key_rule.flag))
+    return flagged, rules
+
+
+def _mark_repeated(rows: pl.LazyFrame, key: Sequence[str]) -> pl.LazyFrame:
+    import polars as pl
+
+    values = [_value(name) for name in key]
+    repeated = (
+        rows.select(values)
+        .drop_nulls()
+        .group_by(values)
+        .len("_etl_ml_count")
+        .filter(pl.col("_etl_ml_count") > 1)
+        .select(*values, pl.lit(True).alias(_repeated(key)))
+    )
+    return rows.join(repeated, on=values, how="left").with_columns(
+        pl.col(_repeated(key)).fill_null(False)
+    )
+
+
+def _mark_superseded(rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
+    """Of rows with one key: the same content, all but one are superseded; else all conflict."""
+    import polars as pl
+
+    key = [_value(name) for name in contract.primary_key]
+    content = pl.struct(_value(name) for name in contract.columns).hash()
+    groups = (
+        rows.select(*key, ROW, content.alias("_etl_ml_content"))
+        .drop_nulls(key)
+        .group_by(key)
+        .agg(
+            pl.len().alias("_etl_ml_count"),
+            pl.col("_etl_ml_content").n_unique().alias("_etl_ml_contents"),
+            pl.col(ROW).min().alias("_etl_ml_first"),
+        )
+        .filter(pl.col("_etl_ml_count") > 1)
+    )
+    conflict = (pl.col("_etl_ml_contents") > 1).fill_null(False)
+    later = (pl.col(ROW) != pl.col("_etl_ml_first")).fill_null(False)
+    return rows.join(groups, on=key, how="left").with_columns(
+        conflict.alias("_etl_ml_conflict"), (later & ~conflict).alias(_SUPERSEDED)
+    )
+
+
+def _any(rules: Iterable[Rule]) -> pl.Expr:
+    import polars as pl
+
+    return pl.any_horizontal(pl.col(rule.flag) for rule in rules)
+
+
+def _count(checked: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
+    import polars as pl
+
+    sums = [pl.col(rule.flag).sum() for rule in rules]
+    return (
+        checked.select(
+            pl.len().alias("rows"),
+            _any(rules).sum().alias("quarantined"),
+            (_superseded() & ~_any(rules)).sum().alias("superseded"),
+            *sums,
+        )
+        .collect(engine="streaming")
+        .row(0, named=True)
+    )
+
+
+def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
+    import polars as pl
+
+    reasons = [pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in rules]
+    return bad.with_columns(pl.concat_list(reasons).list.drop_nulls().alias(REASONS))
+
+
+def _examples(checked: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str | None]:
+    """The smallest distinct cells that broke a rule, as text; none of a sensitive column."""
+    import polars as pl
+
+    column = contract.columns.get(rule.column)
+    if column is None or column.sensitive:
+        return []
+    cells = checked.filter(pl.col(rule.flag)).select(pl.col(rule.column).cast(pl.String, strict=False))
+    values = cells.unique().sort(rule.column).head(_EXAMPLES).collect(engine="streaming").to_series()
+    return [value if value is None else value[:100] for value in values]
+
+
+def _problems(
+    report: dict[str, Any], rules: Sequence[Rule], counts: dict[str, int], pipeline: Pipeline
+) -> dict[str, str]:
+    """What stops the run, by check."""
+    limits = pipeline.validation
+    problems = {}
+    share = report["quarantined_rows"] / max(report["rows"], 1)
+    if share > limits.max_quarantined:
+        broken = Counter({rule.reason: counts[rule.flag] for rule in rules if counts[rule.flag]})
+        reasons = listed(f"{reason} ({n} rows)" for reason, n in broken.most_common(3))
+        problems["quarantined_share"] = (
+            f"{report['quarantined_rows']} of {report['rows']} rows ({share:.1%}) break the "
+            f"contract; validation.max_quarantined is {limits.max_quarantined:.1%}. "
+            f"Most frequent: {reasons}. The rows are in quarantined_data."
+        )
+    if report["valid_rows"] < limits.min_rows:
+        problems["row_count"] = (
+            f"{report['valid_rows']} valid rows; validation.min_rows is {limits.min_rows}."
+        )
+    return problems
+
+
+def _table_checks(problems: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "column": None,
+            "passed": name not in problems,
+            "failed_rows": 0,
+            "examples": [],
+            **({"problem": problems[name]} if name in problems else {}),
+        }
+        for name in ("row_count", "quarantined_share", "target")
+    ]
