@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etl_ml.deploy.package import pack, requirements, signature
 from etl_ml.deploy.verify import TOLERANCE, largest_difference
-from etl_ml.lake import ChampionChanged, Lake, Log
+from etl_ml.lake import ChampionChanged, Lake, Log, Run, Version
 from etl_ml.spec.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-
-    from etl_ml.train.model import TabularClassifier
+from etl_ml.train import load_model
+from etl_ml.transform import rows_of
 
 _ASKED = 1_000
 
@@ -39,12 +35,10 @@ class Deployment:
 def deploy(
     lake: Lake,
     pipeline: Pipeline,
-    version: str,
-    model: TabularClassifier,
-    features: np.ndarray[Any, Any],
-    rows: pl.DataFrame,
-    files: Mapping[str, Any],
-    lineage: Mapping[str, str],
+    trained_model: Version,
+    evaluation: Version,
+    arrays: Version,
+    clean: Version,
     *,
     run_id: str = "",
 ) -> Deployment:
@@ -52,20 +46,26 @@ def deploy(
 
     Parameters
     ----------
-    version : of `trained_model`
-    model, features : what training answers with: the model, and the test rows' features (m, k)
-    rows : frame of the same m test rows before preprocessing
-    files : the package's files that are there already, `evaluation_report.json` among them
-    lineage : version by asset, of all that the model descends from
+    trained_model, evaluation, arrays, clean : versions that belong together
+    run_id : for the log
     """
-    report = files["evaluation_report.json"]
+    report = evaluation.read("evaluation_report.json")
     if not report["deployable"]:
         return Deployment(skipped=tuple(report["reasons"]))
-    expected = model.estimator.predict_proba(features[:_ASKED])
-    asked = rows.head(_ASKED).select(list(pipeline.features_of()))
+    version = trained_model.version
+    lineage = Run(lake, pipeline.name, run_id).closure("trained_model", version)
+    model = load_model(trained_model)
+    rows = rows_of(clean.table.scan(), arrays.read("test_rows.npy")[:_ASKED])
+    asked = rows.select(list(pipeline.features_of()))
+    # What training answers: from its own features, not through the stored preprocessor.
+    expected = model.estimator.predict_proba(arrays.read("test_features.npy")[:_ASKED])
+    validated = lake.open(pipeline.name, "validated_data", lineage["validated_data"])
     content = {
-        **files,
+        "model.skops": trained_model.read("model.skops"),
         "signature.json": signature(pipeline, model, asked, expected),
+        "profile.json": validated.read("profile.json"),
+        "evaluation_report.json": report,
+        "model_card.md": evaluation.read("model_card.md"),
         "requirements.txt": requirements(),
     }
     package = pack(lake, pipeline.name, version, content, lineage)

@@ -68,7 +68,7 @@ def _main(url: str, pipeline: str, version: str, rows: str, answers: str) -> Non
     from etl_ml.lake import open_lake
 
     package = open_package(open_lake(url), pipeline, version)
-    np.save(answers, package.model.predict_proba(pl.read_ipc(rows, memory_map=False)))
+    np.save(answers, package.model.predict_proba(pl.read_ipc(rows)))
 
 
 if __name__ == "__main__":

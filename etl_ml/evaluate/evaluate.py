@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from etl_ml.evaluate.card import model_card
 from etl_ml.evaluate.champion import Incumbent, compare
 from etl_ml.evaluate.importance import permutation_importance
+from etl_ml.evaluate.pictures import draw
+from etl_ml.lake import Version
 from etl_ml.spec.learning import METRICS
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.train import load_model
 from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from etl_ml.train.model import TabularClassifier
+from etl_ml.transform import rows_of
 
 Array = np.ndarray[Any, Any]
 
@@ -40,25 +39,18 @@ class Evaluation:
 
 
 def evaluate(
-    model: TabularClassifier,
-    arrays: Mapping[str, Array],
-    test: pl.DataFrame,
-    winner: Mapping[str, Any],
+    trained_model: Version,
+    arrays: Version,
+    clean: Version,
     pipeline: Pipeline,
-    *,
     incumbent: Incumbent | None = None,
-    lineage: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Measure a model on the test rows, and decide.
 
     Parameters
     ----------
-    arrays : `train_features`, `train_target`, `test_features`, `test_target`, `test_rows` and
-        `test_units`, as the arrays' asset holds them
-    test : frame of the m test rows before preprocessing, ordered as `test_rows`
-    winner : the model's entry of the leaderboard
+    trained_model, arrays, clean : versions that belong together
     incumbent : the champion, if there is one
-    lineage : version by asset, for the card
 
     Returns
     -------
@@ -67,11 +59,13 @@ def evaluate(
     """
     wanted = pipeline.evaluation
     metric = pipeline.training.metric
-    target, units = arrays["test_target"], arrays["test_units"]
-    scores = Scores(target, model.estimator.predict_proba(arrays["test_features"]), model.threshold)
+    model, winner = load_model(trained_model), trained_model.read("leaderboard.json")[0]
+    target, units = arrays.read("test_target.npy"), arrays.read("test_units.npy")
+    features, row_ids = arrays.read("test_features.npy"), arrays.read("test_rows.npy")
+    scores = Scores(target, model.estimator.predict_proba(features), model.threshold)
     known = Scores(
-        arrays["train_target"],
-        model.estimator.predict_proba(arrays["train_features"]),
+        arrays.read("train_target.npy"),
+        model.estimator.predict_proba(arrays.read("train_features.npy")),
         model.threshold,
     )
     drawn = bootstrap([scores], METRICS, units, seed=pipeline.training.seed)[0]
@@ -90,13 +84,14 @@ def evaluate(
     }
     trained = known.value(metric)
     overfit = _overfit(winner["mean"], measured[metric]["value"], trained, metric, wanted.max_overfit)
+    test = rows_of(clean.table.scan(), row_ids)
     champion = compare(
-        scores, test, arrays["test_rows"], units, incumbent, wanted.champion, metric,
+        scores, test, row_ids, units, incumbent, wanted.champion, metric,
         model.classes, seed=pipeline.training.seed,
     )
     reasons = _reasons(gates, overfit, champion)
     importance = permutation_importance(
-        model, arrays["test_features"], target, metric, seed=pipeline.training.seed
+        model, features, target, metric, seed=pipeline.training.seed
     )
     report = {
         "task": pipeline.target.task,
@@ -114,10 +109,9 @@ def evaluate(
         "deployable": not reasons,
         "reasons": reasons,
     }
-    from etl_ml.evaluate.pictures import draw
-
+    lineage = {v.manifest.asset: v.version for v in (clean, arrays, trained_model)}
     pictures = draw(scores, model.classes, importance, metric)
-    return Evaluation(report, model_card(report, pipeline, lineage or {}), pictures)
+    return Evaluation(report, model_card(report, pipeline, lineage), pictures)
 
 
 def _within(metric: str, value: float, limit: float) -> bool:

@@ -1,5 +1,5 @@
 """Candidates, cross-validation and the model."""
 
-from etl_ml.train.train import Training, TrainingError, train
+from etl_ml.train.train import Training, TrainingError, load_model, train
 
-__all__ = ["Training", "TrainingError", "train"]
+__all__ = ["Training", "TrainingError", "load_model", "train"]

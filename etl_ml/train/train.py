@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -10,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from etl_ml.lake import Version
+from etl_ml.lake.estimator import dump_estimator, load_estimator
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.spec.learning import Candidate
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train.candidates import build
 from etl_ml.train.metrics import Scores, greater_is_better
 from etl_ml.train.model import TabularClassifier
-from etl_ml.transform.preprocessor import Preprocessor
+from etl_ml.train.trusted import MODEL, PREPROCESSOR
 
 Array = np.ndarray[Any, Any]
 
@@ -40,28 +43,24 @@ class Training:
     leaderboard: list[dict[str, Any]]
     log: list[dict[str, Any]]
 
-    @property
-    def winner(self) -> dict[str, Any]:
-        return self.leaderboard[0]
+    def files(self) -> dict[str, Any]:
+        """The asset's files by name."""
+        log = "".join(json.dumps(entry) + "\n" for entry in self.log)
+        return {
+            "model.skops": dump_estimator(self.model),
+            "leaderboard.json": self.leaderboard,
+            "training_log.jsonl": log,
+        }
 
 
 def train(
-    features: Array,
-    target: Array,
-    units: Array,
-    preprocessor: Preprocessor,
-    classes: list[Any],
-    pipeline: Pipeline,
-    *,
-    progress: Callable[[str], None] = lambda line: None,
+    arrays: Version, pipeline: Pipeline, *, progress: Callable[[str], None] = lambda line: None
 ) -> Training:
-    """Cross-validate every candidate on the same folds, and refit the best.
+    """Cross-validate every candidate on the same folds of the training rows, and refit the best.
 
     Parameters
     ----------
-    features : float32 (n, k) of the training rows
-    target : int64 (n,), positions in `classes`
-    units : int64 (n,); rows with one number stay in one fold
+    arrays : a version of `transformed_arrays`; its test arrays are not read
     progress : is told one line a candidate
 
     Raises
@@ -72,6 +71,8 @@ def train(
         A candidate's parameter does not exist. Nothing has been fitted.
     """
     wanted = pipeline.training
+    features, target = arrays.read("train_features.npy"), arrays.read("train_target.npy")
+    units, classes = arrays.read("train_units.npy"), arrays.read("split.json")["classes"]
     fold = folds_of(target, units, classes, pipeline)
     estimators = [build(c, seed=wanted.seed, cells=features.size) for c in wanted.candidates]
     board: list[dict[str, Any]] = []
@@ -90,7 +91,16 @@ def train(
         )
     best = estimators[board.index(ranked[0])]
     _fit(best, features, target)
+    preprocessor = load_estimator(
+        arrays.read("preprocessor.skops"), trusted=PREPROCESSOR, name="preprocessor.skops"
+    )
     return Training(TabularClassifier(preprocessor, best, classes), ranked, log)
+
+
+def load_model(trained_model: Version) -> TabularClassifier:
+    """The model of a version of `trained_model`."""
+    model: TabularClassifier = load_estimator(trained_model.read("model.skops"), trusted=MODEL)
+    return model
 
 
 def folds_of(target: Array, units: Array, classes: list[Any], pipeline: Pipeline) -> Array:

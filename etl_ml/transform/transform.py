@@ -114,6 +114,14 @@ def transform(
     return arrays
 
 
+def rows_of(clean: pl.LazyFrame, row_ids: Array) -> pl.DataFrame:
+    """The clean rows of an array's `_etl_ml_row`, in the array's order, which is sorted."""
+    import polars as pl
+
+    wanted = pl.LazyFrame({ROW: row_ids.tolist()})
+    return clean.join(wanted, on=ROW, how="semi").sort(ROW).collect(engine="streaming")
+
+
 def classes_of(target: pl.Series, pipeline: Pipeline) -> list[Any]:
     """The labels in order; of two, the positive one is last."""
     labels = sorted(target.unique().to_list())

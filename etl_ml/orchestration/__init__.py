@@ -1,0 +1,1 @@
+"""The only Dagster code: component, assets, checks, IO manager, executor."""

@@ -1,0 +1,298 @@
+"""The pipeline as assets: each is a few lines over the front door of its stage.
+
+    source → raw_data → validated_data → clean_data → transformed_arrays → trained_model
+                      ↘ quarantined_data                → model_evaluation → deployed_model
+
+The stages are imported where they run: loading the definitions needs neither pandas nor
+scikit-learn.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from etl_ml import __version__
+from etl_ml.lake import Contents, Lake, Run, Version
+from etl_ml.orchestration.checks import (
+    Checks,
+    check_specs,
+    drift_result,
+    evaluation_results,
+    validation_results,
+)
+from etl_ml.orchestration.io_manager import LakeIOManager, describe
+from etl_ml.orchestration.metadata import (
+    column_lineage,
+    column_schema,
+    evaluation_metadata,
+    leaderboard_metadata,
+    validation_metadata,
+)
+from etl_ml.spec.pipeline import Pipeline
+
+_DESCRIPTIONS = {
+    "raw_data": "Rows as they were read from the source.",
+    "validated_data": "Rows that keep the data contract, in their types, with profile and drift.",
+    "quarantined_data": "Rows that break the data contract, as they were read, with the reasons.",
+    "clean_data": "Valid rows without duplicates and columns that are not wanted.",
+    "transformed_arrays": "Training and test features; the split was made before anything was fitted.",
+    "trained_model": "The best candidate by cross-validation on the training rows.",
+    "model_evaluation": "Test metrics with intervals, gates, and the comparison with the champion.",
+    "deployed_model": "The champion: packed, loaded in a fresh process, and found to answer as trained.",
+}
+_KINDS = {
+    "raw_data": {"deltalake"},
+    "validated_data": {"polars", "deltalake"},
+    "quarantined_data": {"polars", "deltalake"},
+    "clean_data": {"polars", "deltalake"},
+    "transformed_arrays": {"polars", "numpy"},
+    "trained_model": {"scikitlearn"},
+    "model_evaluation": {"scikitlearn"},
+    "deployed_model": {"scikitlearn"},
+}
+
+
+def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list[dg.AssetsDefinition]:
+    """All assets of a pipeline.
+
+    Parameters
+    ----------
+    home : the folder of its defs.yaml, from which relative paths start
+    """
+    lake_key = f"{pipeline.name}__lake"
+    io_manager = dg.IOManagerDefinition.hardcoded_io_manager(lake_io)
+
+    def facts(asset: str) -> dict[str, Any]:
+        kinds = _KINDS[asset] | ({_format(pipeline)} if asset == "raw_data" else set())
+        schema = {"dagster/column_schema": column_schema(pipeline)}
+        return {
+            "key": dg.AssetKey([pipeline.name, asset]),
+            "description": _DESCRIPTIONS[asset],
+            "kinds": kinds,
+            "owners": list(pipeline.owners),
+            "group_name": pipeline.name,
+            "code_version": _code_version(pipeline, asset),
+            "io_manager_key": lake_key,
+            "metadata": schema if asset in ("validated_data", "clean_data") else {},
+        }
+
+    def asset(name: str, *reads: str, **more: Any) -> Any:
+        return dg.asset(
+            **facts(name),
+            ins={read: dg.AssetIn(key=dg.AssetKey([pipeline.name, read])) for read in reads},
+            check_specs=check_specs(pipeline, name) or None,
+            resource_defs={lake_key: io_manager},
+            **more,
+        )
+
+    @asset("raw_data")
+    def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
+        from etl_ml.extract import extract
+
+        read = extract(pipeline.source, base=home, primary_key=pipeline.contract.primary_key)
+        context.log.info(f"Reading {', '.join(read.origin)}")
+        columns = [dg.TableColumn(field.name, str(field.type)) for field in read.rows.schema]
+        schema = dg.TableSchema(columns=columns)
+        return dg.Output(Contents(read.rows), metadata={"dagster/column_schema": schema})
+
+    @dg.multi_asset(
+        name=f"{pipeline.name}__validated_data",
+        outs={
+            name: dg.AssetOut(**facts(name), is_required=False)
+            for name in ("validated_data", "quarantined_data")
+        },
+        ins={"raw_data": dg.AssetIn(key=dg.AssetKey([pipeline.name, "raw_data"]))},
+        check_specs=check_specs(pipeline, "validated_data"),
+        resource_defs={lake_key: io_manager},
+        can_subset=True,
+    )
+    def validated_data(context: dg.AssetExecutionContext, raw_data: Version) -> Iterator[Any]:
+        from etl_ml.validate import SchemaMismatch, drift, validate
+
+        checks = Checks(pipeline, "validated_data", context.selected_asset_check_keys)
+        try:
+            result = validate(raw_data.table.scan(), pipeline)
+        except SchemaMismatch as mismatch:
+            yield from checks.result("schema", False, str(mismatch))
+            raise
+        reference = drift_reference(lake_io.lake(), pipeline)
+        rows = reference.table.scan() if reference else None
+        drifts = drift(
+            result.valid, rows, pipeline, version=reference.version if reference else None
+        )
+        stopped = dict(result.problems)
+        if drifts["drifted"] and pipeline.validation.drift.on_drift == "fail":
+            stopped["drift"] = drifts["verdict"]
+        yield from validation_results(checks, result.report, result.problems)
+        yield from drift_result(checks, drifts, pipeline)
+        reports = {
+            "validation_report.json": result.report,
+            "drift_report.json": drifts,
+            "profile.json": result.profile,
+        }
+        outputs = {"quarantined_data": result.quarantined}
+        if not stopped:
+            outputs["validated_data"] = result.valid
+        told = validation_metadata(result.report, drifts)
+        told["dagster/column_lineage"] = column_lineage(pipeline, "raw_data")
+        for name, table in outputs.items():
+            contents = Contents(table, reports)
+            key = dg.AssetKey([pipeline.name, name])
+            if key in context.selected_asset_keys:
+                yield dg.Output(contents, output_name=name, metadata=told)
+            else:  # the two are one truth: the one that was not asked for is written too
+                version = lake_io.store(context.op_execution_context.get_step_execution_context(), key, contents)
+                context.log_event(dg.AssetMaterialization(key, metadata=told | describe(version)))
+        if stopped:
+            raise dg.Failure("\n".join(stopped.values()), allow_retries=False)
+
+    @asset("clean_data", "validated_data")
+    def clean_data(validated_data: Version) -> dg.Output[Contents]:
+        from etl_ml.transform import clean
+
+        result = clean(validated_data.table.scan(), pipeline.cleaning)
+        files = {"clean.jsonl.gz": result.write_json, "cleaning_report.json": result.report}
+        metadata = {
+            "duplicates": result.report["duplicates"]["found"],
+            "dagster/column_lineage": column_lineage(pipeline, "validated_data"),
+        }
+        return dg.Output(Contents(result.rows, files), metadata=metadata)
+
+    @asset("transformed_arrays", "clean_data", output_required=False)
+    def transformed_arrays(
+        context: dg.AssetExecutionContext, clean_data: Version
+    ) -> Iterator[Any]:
+        from etl_ml.transform import transform
+
+        last = _latest(lake_io.lake(), pipeline, "transformed_arrays")
+        arrays = transform(clean_data.table.scan(), pipeline, last and last.read("split.json"))
+        checks = Checks(pipeline, "transformed_arrays", context.selected_asset_check_keys)
+        yield from checks.of_problems(("no_leakage", "finite"), arrays.problems)
+        if arrays.problems:
+            raise dg.Failure("\n".join(arrays.problems.values()), allow_retries=False)
+        sides = {side: arrays.split[side]["rows"] for side in ("train", "test")}
+        metadata = {f"{side}_rows": rows for side, rows in sides.items()}
+        metadata["features"] = arrays.train_features.shape[1]
+        yield dg.Output(Contents(files=arrays.files()), metadata=metadata)
+
+    @asset("trained_model", "transformed_arrays")
+    def trained_model(
+        context: dg.AssetExecutionContext, transformed_arrays: Version
+    ) -> dg.Output[Contents]:
+        from etl_ml.train import train
+
+        result = train(transformed_arrays, pipeline, progress=context.log.info)
+        return dg.Output(
+            Contents(files=result.files()), metadata=leaderboard_metadata(result.leaderboard)
+        )
+
+    @asset("model_evaluation", "trained_model", "transformed_arrays", "clean_data")
+    def model_evaluation(
+        context: dg.AssetExecutionContext,
+        trained_model: Version,
+        transformed_arrays: Version,
+        clean_data: Version,
+    ) -> Iterator[Any]:
+        from etl_ml.deploy import incumbent
+        from etl_ml.evaluate import evaluate
+
+        champion = incumbent(lake_io.lake(), pipeline.name, pipeline.training.metric)
+        result = evaluate(trained_model, transformed_arrays, clean_data, pipeline, champion)
+        checks = Checks(pipeline, "model_evaluation", context.selected_asset_check_keys)
+        yield from evaluation_results(checks, result.report)
+        metadata = evaluation_metadata(result.report, result.card, result.pictures)
+        yield dg.Output(Contents(files=result.files()), metadata=metadata)
+
+    @asset(
+        "deployed_model", "model_evaluation", "trained_model", "transformed_arrays", "clean_data",
+        output_required=False,
+    )
+    def deployed_model(
+        context: dg.AssetExecutionContext,
+        model_evaluation: Version,
+        trained_model: Version,
+        transformed_arrays: Version,
+        clean_data: Version,
+    ) -> Iterator[Any]:
+        from etl_ml.deploy import deploy
+
+        lake = lake_io.lake()
+        result = deploy(
+            lake, pipeline, trained_model, model_evaluation, transformed_arrays, clean_data,
+            run_id=context.run_id,
+        )
+        checks = Checks(pipeline, "deployed_model", context.selected_asset_check_keys)
+        skipped = {"skipped": True, "reasons": list(result.skipped)} if result.skipped else {}
+        told = result.problem or "; ".join(result.skipped)
+        yield from checks.result(
+            "answers_as_trained", result.problem is None, told, metadata=skipped
+        )
+        if result.problem:
+            raise dg.Failure(result.problem, allow_retries=False)
+        if result.report is None:
+            context.log.info(f"Nothing is deployed: {told}")
+            return
+        target = result.report["targets"][0]
+        metadata = {
+            "champion": result.report["version"],
+            "package": dg.MetadataValue.path(target["url"]),
+            "max_abs_difference": target["max_abs_difference"],
+        }
+        files = {"deployment_report.json": result.report}
+        yield dg.Output(Contents(files=files), metadata=metadata)
+
+    return [
+        raw_data,
+        validated_data,
+        clean_data,
+        transformed_arrays,
+        trained_model,
+        model_evaluation,
+        deployed_model,
+    ]
+
+
+def drift_reference(lake: Lake, pipeline: Pipeline) -> Version | None:
+    """The `validated_data` version that new rows are compared with, if there is one."""
+    from etl_ml.deploy import champion
+
+    asked = pipeline.validation.drift.reference
+    if asked == "none":
+        return None
+    if asked == "previous":
+        return _latest(lake, pipeline, "validated_data")
+    package = champion(lake, pipeline.name)
+    if package is None:
+        return None
+    return lake.open(pipeline.name, "validated_data", package.lineage["validated_data"])
+
+
+def _latest(lake: Lake, pipeline: Pipeline, asset: str) -> Version | None:
+    version = lake.latest(pipeline.name, asset)
+    return lake.open(pipeline.name, asset, version) if version else None
+
+
+def _format(pipeline: Pipeline) -> str:
+    """The source's format as a kind, for its icon."""
+    source = pipeline.source
+    name = source.path.removesuffix(".gz").removesuffix(".zst")
+    return source.format or name.rpartition(".")[2].lower() or "file"
+
+
+def _code_version(pipeline: Pipeline, asset: str) -> str:
+    """Changes when etl_ml does, or the part of the configuration that the asset depends on."""
+    sections: dict[str, list[Any]] = {
+        "raw_data": [pipeline.source, pipeline.contract.primary_key],
+        "validated_data": [pipeline.contract, pipeline.target, pipeline.validation, pipeline.training.folds],
+        "clean_data": [pipeline.cleaning],
+        "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
+        "trained_model": [pipeline.training],
+        "model_evaluation": [pipeline.evaluation, pipeline.training.metric, pipeline.training.seed],
+        "deployed_model": [],
+    }
+    sections["quarantined_data"] = sections["validated_data"]
+    text = repr(sections[asset]).encode()
+    return f"{__version__}-{hashlib.blake2b(text, digest_size=4).hexdigest()}"

@@ -1,0 +1,143 @@
+"""`etl_ml.TabularPipeline`: one defs.yaml becomes a whole pipeline."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import dagster as dg
+from dagster.components.core.component_tree import ComponentTreeException
+from pydantic import BaseModel, ConfigDict
+
+from etl_ml.orchestration.assets import build_assets
+from etl_ml.orchestration.executor import executor
+from etl_ml.orchestration.io_manager import LakeIOManager
+from etl_ml.orchestration.scaffolder import PipelineScaffolder
+from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
+
+_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_VARIABLE = re.compile(r"\benv(?:\.(\w+)|\(\s*['\"](\w+)['\"]\s*\)|\[\s*['\"](\w+)['\"]\s*\])")
+
+
+
+class PipelineError(ComponentTreeException):
+    """A defs.yaml that cannot be a pipeline; the message says what to change."""
+
+
+class Attributes(BaseModel):
+    """What the YAML gives, whatever it is: `etl_ml.spec` parses it, so that the errors are ours."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return Pipeline.model_json_schema(*args, **kwargs)
+
+
+@dg.scaffold_with(PipelineScaffolder)
+class TabularPipeline(dg.Component):
+    """From a table of rows to a verified, deployed model.
+
+    One YAML file says where the rows come from, what a row must look like, what is predicted and
+    when a model is good enough. It becomes the assets `raw_data`, `validated_data`,
+    `quarantined_data`, `clean_data`, `transformed_arrays`, `trained_model`, `model_evaluation` and
+    `deployed_model`, their checks, and the job `<name>_job`.
+    """
+
+    def __init__(self, pipeline: Pipeline, home: Path, project: Path) -> None:
+        self.pipeline = pipeline
+        self._home = home
+        self._project = project
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return Attributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Parse the YAML's attributes.
+
+        Raises
+        ------
+        PipelineError
+            Names the key, the value, the nearest valid key and the file.
+        """
+        try:
+            return cls._load(attributes, context)
+        except EtlMlError as error:
+            # Dagster ends its output with this one as it is, and wraps every other.
+            raise PipelineError(str(error)) from None
+
+    @classmethod
+    def _load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        home = context.path if context.path.is_dir() else context.path.parent
+        file = context.path / "defs.yaml" if context.path.is_dir() else context.path
+        shown = os.path.relpath(file, context.project_root)
+        given = (attributes.model_extra or {}) if attributes else {}
+        pipeline = parse(_rendered(given, shown, context), file=shown)
+        other = _Names.of(context.component_tree).setdefault(pipeline.name, file)
+        if other != file:
+            raise InvalidPipeline(
+                f"{pipeline.name}: two pipelines have this name.",
+                seen=f"{os.path.relpath(other, context.project_root)} and {shown}",
+                where=shown,
+                fix="give one of them another name",
+            )
+        return cls(pipeline, home, context.project_root)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Assets, checks and the job; resources and executor are bound to these alone."""
+        pipeline = self.pipeline
+        lake = LakeIOManager(self._project, {"validated_data": pipeline.contract})
+        job = dg.define_asset_job(
+            f"{pipeline.name}_job",
+            selection=dg.AssetSelection.groups(pipeline.name),
+            description=pipeline.description or f"All of {pipeline.name}.",
+            executor_def=executor(),
+        )
+        return dg.Definitions(assets=build_assets(pipeline, self._home, lake), jobs=[job])
+
+
+class _Names:
+    """Which file each pipeline's name was seen in, while one project is loaded."""
+
+    _tree: object = None
+    _files: ClassVar[dict[str, Path]] = {}
+
+    @classmethod
+    def of(cls, tree: object) -> dict[str, Path]:
+        if tree is not cls._tree:
+            cls._tree, cls._files = tree, {}
+        return cls._files
+
+
+def _rendered(value: Any, file: str, context: dg.ComponentLoadContext, key: str = "") -> Any:
+    """The attributes with their `{{ … }}` templates filled in, always with text."""
+    if isinstance(value, Mapping):
+        return {
+            name: _rendered(item, file, context, f"{key}.{name}".lstrip("."))
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_rendered(item, file, context, f"{key}.{i}") for i, item in enumerate(value)]
+    if not isinstance(value, str) or "{{" not in value:
+        return value
+    for template in _TEMPLATE.findall(value):
+        names = [name for match in _VARIABLE.findall(template) for name in match if name]
+        if " or " not in template and "default" not in template:
+            for name in names:
+                if name not in os.environ:
+                    raise InvalidPipeline(
+                        f"{key}: the environment variable {name} is not set.",
+                        where=file,
+                        fix=f"set {name}, or give a default: {{{{ env.{name} or '…' }}}}",
+                    )
+    # Not Dagster's own resolution: it turns text such as "007" or "[a]" into numbers and lists.
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+    return environment.from_string(value).render(**context.resolution_context.scope)

@@ -1,0 +1,118 @@
+"""A thin Dagster face on the lake: outputs become versions, inputs are read run-consistently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from etl_ml.lake import Contents, Lake, Run, Version, open_lake
+from etl_ml.lake.lake import default_url
+from etl_ml.orchestration.pandas_type import dataframe_type
+from etl_ml.spec.contract import Contract
+
+# Their bytes tell how long something took, not what came out.
+_TIMED = ("leaderboard.json", "training_log.jsonl")
+
+
+class LakeIOManager(dg.IOManager):
+    """Keeps assets in the lake. The asset key is `[pipeline, asset]`.
+
+    An input arrives as a `Version`; as a Polars or pandas frame of its table where the asset's
+    parameter is annotated so.
+
+    Parameters
+    ----------
+    project : the folder whose `.etl_ml/lake` is the lake where `ETL_ML_LAKE` is not set
+    contracts : by asset, the contract that a pandas frame of it must keep
+    """
+
+    def __init__(self, project: Path, contracts: Mapping[str, Contract] | None = None) -> None:
+        self._project = project
+        self._contracts = dict(contracts or {})
+
+    def lake(self) -> Lake:
+        """The lake, wherever the environment says it is now."""
+        return open_lake(default_url(self._project))
+
+    def handle_output(self, context: dg.OutputContext, obj: Contents) -> None:
+        version = self.store(context.step_context, context.asset_key, obj)
+        context.add_output_metadata(describe(version))
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        step = context.step_context
+        pipeline, asset = context.asset_key.path
+        read = self._run(step, pipeline).read(_inputs(step, pipeline))
+        version = read[asset]
+        asked = context.dagster_type.typing_type
+        module = getattr(asked, "__module__", "").partition(".")[0]
+        if module == "polars":
+            return version.table.to_polars()
+        if module == "pandas":
+            return self._checked(version, asset)
+        return version
+
+    def store(self, step: Any, key: dg.AssetKey, contents: Contents) -> Version:
+        """Commit a version of an asset of this step, and tell Dagster its data version."""
+        pipeline, asset = key.path
+        run = self._run(step, pipeline)
+        inputs = _inputs(step, pipeline)
+        upstream = {name: v.version for name, v in run.read(inputs).items()} if inputs else {}
+        version = self.lake().write(
+            pipeline,
+            asset,
+            contents,
+            run_id=step.run_id,
+            code_version=step.job_def.asset_layer.get(key).code_version or "",
+            upstream=upstream,
+        )
+        run.wrote(asset, version.version)
+        step.set_data_version(key, dg.DataVersion(content_hash(version)))
+        return version
+
+    def _run(self, step: Any, pipeline: str) -> Run:
+        parents = []
+        parent = step.dagster_run.parent_run_id
+        while parent and parent not in parents:
+            parents.append(parent)
+            run = step.instance.get_run_by_id(parent)
+            parent = run.parent_run_id if run else None
+        return Run(self.lake(), pipeline, step.run_id, parents)
+
+    def _checked(self, version: Version, asset: str) -> Any:
+        frame = version.table.to_pandas()
+        if contract := self._contracts.get(asset):
+            checked = dataframe_type(contract).type_check(None, frame)  # type: ignore[arg-type]
+            if not checked.success:
+                raise dg.Failure(f"{asset}: {checked.description}", allow_retries=False)
+        return frame
+
+
+def content_hash(version: Version) -> str:
+    """What a version holds, as 16 hex digits: equal content, equal hash."""
+    if version.manifest.table:
+        return version.table.content_hash()
+    files = [[f.path, f.sha256] for f in version.manifest.files if f.path not in _TIMED]
+    return hashlib.blake2b(json.dumps(files).encode(), digest_size=8).hexdigest()
+
+
+def describe(version: Version) -> dict[str, Any]:
+    """Metadata that every version has."""
+    table = version.manifest.table
+    described: dict[str, Any] = {
+        "version": version.version,
+        "lake": dg.MetadataValue.path(version.url),
+        "bytes": sum(file.bytes for file in version.manifest.files),
+    }
+    return described | ({"dagster/row_count": table.rows} if table else {})
+
+
+def _inputs(step: Any, pipeline: str) -> list[str]:
+    """The pipeline's assets that this step reads."""
+    assets = step.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
+    keys = assets.keys_by_input_name.values() if assets else ()
+    return [key.path[1] for key in keys if len(key.path) == 2 and key.path[0] == pipeline]

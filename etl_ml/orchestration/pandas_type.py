@@ -1,0 +1,41 @@
+"""The dagster-pandas type of a contract, for assets that take a pandas frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from etl_ml.spec.contract import Column, Contract
+
+
+def dataframe_type(contract: Contract) -> dg.DagsterType:
+    """A DataFrame type whose columns keep the contract's types, nulls, ranges and allowed values."""
+    from dagster_pandas import create_dagster_pandas_dataframe_type
+
+    columns = [_column(name, column) for name, column in contract.columns.items()]
+    return create_dagster_pandas_dataframe_type("ValidatedData", columns=columns)
+
+
+def _column(name: str, column: Column) -> Any:
+    from dagster_pandas import PandasColumn
+    from dagster_pandas.constraints import ColumnDTypeInSetConstraint
+
+    rules: dict[str, Any] = {"non_nullable": not column.nullable, "is_required": True}
+    if column.allowed is not None and column.type in ("string", "category"):
+        return PandasColumn.categorical_column(name, set(column.allowed), **rules)
+    if column.type == "float":
+        low, high = column.min, column.max
+        return PandasColumn.float_column(name, min_value=low, max_value=high, **rules)
+    if column.type == "integer" and not column.nullable:
+        return PandasColumn.integer_column(name, min_value=column.min, max_value=column.max, **rules)
+    if column.type in ("string", "category"):
+        return PandasColumn.string_column(name, **rules)
+    # pandas keeps nullable integers as floats, nullable booleans and dates as objects.
+    dtypes = {
+        "integer": {"int64", "float64"},
+        "boolean": {"bool", "object"},
+        "date": {"object", "datetime64[ms]", "datetime64[us]"},
+        "datetime": {"datetime64[us, UTC]"},
+    }[column.type]
+    return PandasColumn(name, constraints=[ColumnDTypeInSetConstraint(dtypes)], **rules)
