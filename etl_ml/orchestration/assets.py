@@ -222,7 +222,7 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
         lake = lake_io.lake()
         result = deploy(
             lake, pipeline, trained_model, model_evaluation, transformed_arrays, clean_data,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         checks = Checks(pipeline, "deployed_model", context.selected_asset_check_keys)
         skipped = {"skipped": True, "reasons": list(result.skipped)} if result.skipped else {}
