@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etl_ml.orchestration.component import TabularPipeline
     from etl_ml.orchestration.executor import executor
+    from etl_ml.orchestration.loading import load_pipelines
 
-__all__ = ["TabularPipeline", "executor"]
+__all__ = ["TabularPipeline", "executor", "load_pipelines"]
 __version__ = "0.1.0"
 
 _HOME = {
     "TabularPipeline": "etl_ml.orchestration.component",
     "executor": "etl_ml.orchestration.executor",
+    "load_pipelines": "etl_ml.orchestration.loading",
 }
 
 

@@ -10,5 +10,5 @@ import etl_ml
 @dg.definitions
 def defs() -> dg.Definitions:
     """Load all pipelines; `ETL_ML_EXECUTOR` says how their steps run."""
-    pipelines = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    pipelines = etl_ml.load_pipelines(Path(__file__).parent)
     return dg.Definitions.merge(pipelines, dg.Definitions(executor=etl_ml.executor()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etl_ml.deploy.package import pack, requirements, signature
-from etl_ml.deploy.verify import TOLERANCE, largest_difference
+from etl_ml.deploy.verify import TOLERANCE, NotLoadable, largest_difference
 from etl_ml.lake import ChampionChanged, Lake, Log, Run, Version
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train import load_model
@@ -69,8 +69,11 @@ def deploy(
         "requirements.txt": requirements(),
     }
     package = pack(lake, pipeline.name, version, content, lineage)
-    difference = largest_difference(package, asked, expected)
-    if difference > TOLERANCE:
+    try:
+        difference = largest_difference(package, asked, expected)
+    except NotLoadable as error:
+        return Deployment(problem=f"{error}\nThe champion stays.")
+    if not difference <= TOLERANCE:  # NaN is no answer
         return Deployment(
             problem=f"loaded in a fresh process, the model's probabilities differ from training's "
             f"by up to {difference:.2g}; {TOLERANCE:g} is allowed. The champion stays."

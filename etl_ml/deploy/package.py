@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _SAMPLE = 20
+_JUDGEMENT = ("evaluation_report.json", "model_card.md")
 _NEEDED = ("etl_ml", "lightgbm", "narwhals", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "skops")
 
 
@@ -59,7 +61,7 @@ class Package:
         UnreadablePackage
             The file is missing, or is not what the manifest says.
         """
-        expected = {entry["path"]: entry["sha256"] for entry in self.manifest["files"]}
+        expected = _hashes(self.manifest)
         data = self.lake.backend.get(f"{_folder(self.pipeline, self.version)}/{file}")
         if data is None or hashlib.sha256(data).hexdigest() != expected.get(file):
             raise UnreadablePackage(
@@ -84,19 +86,26 @@ class Package:
 def pack(
     lake: Lake, pipeline: str, version: str, files: Mapping[str, Any], lineage: Mapping[str, str]
 ) -> Package:
-    """Write a package; its manifest last. Doing it again gives the same package.
+    """Write a package; its manifest last.
+
+    Doing it again gives the same package, with the evaluation that it was first packed with, and
+    restores what was damaged of it.
 
     Raises
     ------
     UnreadablePackage
-        There is another package of this version already.
+        There is another package of this version already, which is left as it is.
     """
     folder = _folder(pipeline, version)
+    packed = None
+    if lake.backend.get(f"{folder}/manifest.json") is not None:
+        packed = _hashes(open_package(lake, pipeline, version).manifest)
     refs = []
     for name, content in files.items():
         with encoded(content) as data:
-            lake.backend.put(f"{folder}/{name}", data)
-            refs.append(asdict(file_ref(name, data)))
+            refs.append(asdict(ref := file_ref(name, data)))
+            if packed is None or packed.get(name) == ref.sha256:
+                lake.backend.put(f"{folder}/{name}", data)
     manifest = {
         "format": FORMAT,
         "pipeline": pipeline,
@@ -104,17 +113,27 @@ def pack(
         "lineage": dict(lineage),
         "files": refs,
     }
-    try:
-        lake.backend.create(f"{folder}/manifest.json", dump_json(manifest))
-    except AlreadyExists:
-        existing = open_package(lake, pipeline, version)
-        if existing.manifest != manifest:
-            raise UnreadablePackage(
-                f"{pipeline}: version {version} is packed already, with other content.",
-                where=existing.url,
-                fix="materialize trained_model again: a new version gets a new package",
-            ) from None
-    return open_package(lake, pipeline, version)
+    if packed is None:
+        with suppress(AlreadyExists):  # another process packed the version meanwhile
+            lake.backend.create(f"{folder}/manifest.json", dump_json(manifest))
+    package = open_package(lake, pipeline, version)
+    if _substance(package.manifest) != _substance(manifest):
+        raise UnreadablePackage(
+            f"{pipeline}: version {version} is packed already, with other content.",
+            where=package.url,
+            fix="materialize trained_model again: a new version gets a new package",
+        )
+    return package
+
+
+def _hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+
+
+def _substance(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a package another one: a model may be judged again, and stays what it is."""
+    hashes = {name: h for name, h in _hashes(manifest).items() if name not in _JUDGEMENT}
+    return {**manifest, "files": hashes}
 
 
 def open_package(lake: Lake, pipeline: str, version: str) -> Package:
@@ -133,6 +152,7 @@ def open_package(lake: Lake, pipeline: str, version: str) -> Package:
         manifest = json.loads(data)
         if manifest["format"] > FORMAT:
             raise ValueError(f"format {manifest['format']}; this etl_ml reads up to {FORMAT}")
+        _hashes(manifest), dict(manifest["lineage"])
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadablePackage(
             f"{pipeline}: no package of version {version} can be read: {error}.",

@@ -29,7 +29,7 @@ class NotLoadable(EtlMlError):
 
 
 def largest_difference(package: Package, rows: pl.DataFrame, expected: np.ndarray[Any, Any]) -> float:
-    """The largest difference between a package's answers and the expected ones.
+    """The largest difference between a package's answers and the expected ones; NaN if one is NaN.
 
     Parameters
     ----------
@@ -39,14 +39,23 @@ def largest_difference(package: Package, rows: pl.DataFrame, expected: np.ndarra
     Raises
     ------
     NotLoadable
-        The fresh process failed; says how.
+        The fresh process failed, or took more than ten minutes; says how.
     """
     with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
         asked, answered = Path(folder) / "rows.arrow", Path(folder) / "answers.npy"
         rows.write_ipc(asked)
         arguments = [package.lake.url, package.pipeline, package.version, str(asked), str(answered)]
         command = [sys.executable, "-m", "etl_ml.deploy.verify", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise NotLoadable(
+                f"{package.pipeline} {package.version}: a fresh process did not answer in {_SECONDS} s.",
+                where=package.url,
+                fix="run it again when the machine is less busy, or train a smaller model",
+            ) from None
         if done.returncode or not answered.exists():
             said = done.stderr.strip().splitlines()[-4:]
             raise NotLoadable(

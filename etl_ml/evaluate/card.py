@@ -20,7 +20,7 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         pipeline.description or f"Predicts `{target}`.",
         "",
         f"**{'May be deployed' if report['deployable'] else 'Not deployable'}.** "
-        + ("; ".join(report["reasons"]) or "Every gate is passed."),
+        + _verdict(report),
         "",
         "## Model",
         "",
@@ -44,8 +44,9 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         "|---|---|---|---|",
         *(_metric_row(name, found, report["gates"]) for name, found in report["metrics"]["test"].items()),
         "",
-        f"Cross-validated {report['overfit']['metric']} less the test score: "
-        f"{report['overfit']['difference']:+.4f}.",
+        f"Cross-validation promised {report['overfit']['metric']} "
+        f"{report['overfit']['cross_validated']:.4f}; the difference is "
+        f"{report['overfit']['difference']:+.4f}, positive where the test rows are worse.",
         "",
         "## Against the champion",
         "",
@@ -64,6 +65,12 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         "",
     ]
     return "\n".join(lines)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    if report["reasons"]:
+        return f"{'; '.join(report['reasons'])}."
+    return "Every gate is passed." if report["gates"] else "No gate is set."
 
 
 def _params(params: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from etl_ml.spec.learning import Champion as ChampionSpec
 from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
+from etl_ml.transform.preprocessor import UnusableFrame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,7 +134,11 @@ def _answers(
     absent = [name for name in model.preprocessor.columns if name not in rows.columns]
     if absent:
         return f"the champion needs columns that are gone ({', '.join(absent[:5])})"
-    return model.predict_proba(rows)[:, [known.index(label) for label in classes]]
+    try:
+        probabilities = model.predict_proba(rows)
+    except UnusableFrame as error:  # a column's type has changed in the contract
+        return f"the champion cannot read today's rows ({error.what.rstrip('.')})"
+    return probabilities[:, [known.index(label) for label in classes]]
 
 
 def _judge(

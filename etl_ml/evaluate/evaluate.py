@@ -144,8 +144,8 @@ def _reasons(
     ]
     if not overfit["passed"]:
         reasons.append(
-            f"cross-validated {overfit['metric']} is {overfit['difference']:.4f} above the test "
-            f"score; evaluation.max_overfit is {overfit['limit']:g}"
+            f"cross-validated {overfit['metric']} is {overfit['difference']:.4f} better than on "
+            f"the test rows; evaluation.max_overfit is {overfit['limit']:g}"
         )
     if champion is not None and champion["passed"] is False:
         reasons.append(f"champion {champion['version']}: {champion['reason']}")

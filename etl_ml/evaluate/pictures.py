@@ -34,17 +34,19 @@ def draw(
 
 def _picture(paint: Any) -> bytes:
     # Without pyplot: no global state, no window system, and half of the import.
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 4.2), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    paint(axes)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     buffer = io.BytesIO()
-    canvas.print_png(buffer, metadata={"Software": None})
+    with rc_context({"text.parse_math": False}):  # a dollar in a column's name is a dollar
+        figure = Figure(figsize=(5.2, 4.2), dpi=100, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        paint(axes)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Collection
 from typing import Any
 
-from etl_ml.spec.error import EtlMlError, listed
+from etl_ml.spec.error import EtlMlError, bounded, listed
 
 
 class UntrustedModel(EtlMlError):
@@ -72,14 +72,21 @@ def load_estimator(data: bytes, *, trusted: Collection[str], name: str = "model.
 
     try:
         unknown = sorted(set(get_untrusted_types(data=data)) - set(trusted))
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-        raise UntrustedModel(
-            f"{name} is not a skops file ({type(error).__name__}: {error}).",
-            fix="train and deploy the model again",
-        ) from error
+    except Exception as error:  # whatever a damaged archive brings about
+        raise _unreadable(name, error) from error
     if unknown:
         raise UntrustedModel(
             f"{name} holds types that are not trusted: {listed(unknown)}.",
             fix="use a model that etl_ml trained with one of its own candidates",
         )
-    return loads(data, trusted=sorted(trusted))
+    try:
+        return loads(data, trusted=sorted(trusted))
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> UntrustedModel:
+    return UntrustedModel(
+        f"{name} is not a sound skops file ({type(error).__name__}: {bounded(str(error))}).",
+        fix="train and deploy the model again",
+    )

@@ -3,7 +3,8 @@
 The encoding is part of the lake's format, pinned by golden values in a test. A cell is its column's
 name, a type tag and its value: integers and times as 8 big-endian bytes (times in microseconds
 since 1970, UTC; dates in days), floats as IEEE 754 with one zero and one NaN, text as NFC UTF-8
-with its length, null as a tag of its own. Polars' own hash is promised for one release only.
+with its length, lists and structs as their JSON, bytes and everything else by length and text, null
+as a tag of its own. Polars' own hash is promised for one release only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ ROW = "_etl_ml_row"
 ORIGINAL = "_etl_ml_original"
 INTERNAL = (ROW, ORIGINAL)
 
+# Encoded at once: Arrow's binary arrays end at 2 GB.
+_ROWS = 65_536
+
 
 def hash_rows(
     rows: pa.Table | pa.RecordBatch, columns: Iterable[str], salt: bytes = b""
@@ -36,25 +40,33 @@ def hash_rows(
     RFC 7693, The BLAKE2 Cryptographic Hash; the salt is its key.
     """
     import numpy as np
+
+    names = sorted(columns)
+    seeded = hashlib.blake2b(digest_size=16, key=salt)
+    digests = bytearray()
+    for start in range(0, rows.num_rows, _ROWS):
+        for row in _encoded(rows.slice(start, _ROWS), names):
+            state = seeded.copy()
+            state.update(row)
+            digests += state.digest()
+    return np.frombuffer(bytes(digests), dtype="S16")
+
+
+def _encoded(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Iterable[bytes]:
+    """Each row's cells, one after the other."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     joined: list[object] = []
-    for name in sorted(columns):
+    for name in names:
         label = name.encode()
         joined += [pa.scalar(b"%d:%s" % (len(label), label), pa.binary()), _cells(rows[name])]
-    if rows.num_rows == 0 or not joined:
-        encoded: Iterable[bytes] = [b""] * rows.num_rows
-    else:
-        empty = pa.scalar(b"", pa.binary())
-        encoded = pc.binary_join_element_wise(*joined, empty).to_pylist()
-    seeded = hashlib.blake2b(digest_size=16, key=salt)
-    digests = bytearray()
-    for row in encoded:
-        state = seeded.copy()
-        state.update(row)
-        digests += state.digest()
-    return np.frombuffer(bytes(digests), dtype="S16")
+    if not joined:
+        return [b""] * rows.num_rows
+    encoded: list[bytes] = pc.binary_join_element_wise(
+        *joined, pa.scalar(b"", pa.binary())
+    ).to_pylist()
+    return encoded
 
 
 def _cells(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -88,6 +100,8 @@ def _cells(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         return _variable(b"j", pa.array(texts, pa.large_string()))
     if pa.types.is_null(kind):
         return pa.array([b"n"] * len(column), pa.binary())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return _variable(b"x", column.cast(pa.large_binary()))
     return _variable(b"x", pc.cast(column, pa.large_string()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from etl_ml.lake.manifest import Manifest
 from etl_ml.lake.version import MissingVersion, Table, Version
 from etl_ml.lake.writer import Contents, Writer
 from etl_ml.spec.error import EtlMlError, listed
+
+_VERSION = re.compile(r"[0-9]{10}")
 
 
 def version_name(version: str | int) -> str:
@@ -38,13 +41,16 @@ class Lake:
     def versions(self, pipeline: str, asset: str) -> list[str]:
         """The committed versions, oldest first."""
         prefix = f"{pipeline}/files/{asset}"
-        claimed = self.backend.folders(prefix)
+        claimed = self._claimed(prefix)
         return [v for v in claimed if self.backend.get(f"{prefix}/{v}/manifest.json") is not None]
+
+    def _claimed(self, prefix: str) -> list[str]:
+        return [name for name in self.backend.folders(prefix) if _VERSION.fullmatch(name)]
 
     def latest(self, pipeline: str, asset: str) -> str | None:
         """The newest committed version, or None."""
         prefix = f"{pipeline}/files/{asset}"
-        for version in reversed(self.backend.folders(prefix)):
+        for version in reversed(self._claimed(prefix)):
             if self.backend.get(f"{prefix}/{version}/manifest.json") is not None:
                 return version
         return None
@@ -57,9 +63,11 @@ class Lake:
         MissingVersion
             There is none, or not that one.
         """
-        name = self.latest(pipeline, asset) if version is None else version_name(version)
+        name = self.latest(pipeline, asset) if version is None else str(version)
+        if version is not None and name and name.isascii() and name.isdigit():
+            name = version_name(name)
         path = f"{pipeline}/files/{asset}/{name}/manifest.json"
-        data = self.backend.get(path) if name else None
+        data = self.backend.get(path) if name and _VERSION.fullmatch(name) else None
         if data is None:
             known = self.versions(pipeline, asset)
             seen = f"committed are {listed(reversed(known))}" if known else "nothing is committed"
@@ -91,7 +99,7 @@ class Lake:
         upstream: Mapping[str, str] | None = None,
     ) -> Writer:
         """Take the next free version number: no two writers ever share a folder."""
-        taken = self.backend.folders(f"{pipeline}/files/{asset}")
+        taken = self._claimed(f"{pipeline}/files/{asset}")
         number = int(taken[-1]) + 1 if taken else 1
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         while True:

@@ -101,7 +101,11 @@ class ObjectStoreBackend:
                     stream.reader(),
                     mode="overwrite",
                     schema_mode="overwrite",
-                    commit_properties=CommitProperties(custom_metadata=dict(metadata)),
+                    # Delta would rebase a lost commit by itself, and where the table was empty
+                    # keep the winner's rows beside ours.
+                    commit_properties=CommitProperties(
+                        custom_metadata=dict(metadata), max_commit_retries=0
+                    ),
                 )
             except CommitFailedError:
                 # Nothing was committed: another writer's version came first, so this one is next.

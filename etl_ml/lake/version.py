@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.backend import Backend
 from etl_ml.lake.manifest import Manifest, TableRef, UnreadableVersion
-from etl_ml.spec.error import EtlMlError, listed
+from etl_ml.spec.error import EtlMlError, bounded, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,18 +26,48 @@ class MissingVersion(EtlMlError):
 class Table:
     """The rows of one version, in no order: sort by `_etl_ml_row` where order matters."""
 
-    def __init__(self, backend: Backend, ref: TableRef) -> None:
-        self._backend, self._ref = backend, ref
+    def __init__(self, backend: Backend, ref: TableRef, name: str) -> None:
+        self._backend, self._ref, self._name = backend, ref, name
 
     @property
     def rows(self) -> int:
         return self._ref.rows
 
     def scan(self) -> pl.LazyFrame:
-        return self._backend.scan_table(self._ref.path, self._ref.delta_version)
+        """The rows, read when they are collected.
+
+        Raises
+        ------
+        UnreadableVersion
+            The table, or this version of it, is gone.
+        """
+        try:
+            return self._backend.scan_table(self._ref.path, self._ref.delta_version)
+        except Exception as error:
+            raise self._unreadable(error) from error
 
     def to_polars(self) -> pl.DataFrame:
-        return self.scan().collect(engine="streaming")
+        """The rows.
+
+        Raises
+        ------
+        UnreadableVersion
+            The table, or a file of it, is gone or damaged.
+        """
+        import polars as pl
+
+        try:
+            return self.scan().collect(engine="streaming")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> UnreadableVersion:
+        return UnreadableVersion(
+            f"{self._name}: its table cannot be read ({type(error).__name__}).",
+            seen=bounded(str(error), 200),
+            where=f"{self._backend.url}/{self._ref.path} at Delta version {self._ref.delta_version}",
+            fix="ask for an earlier version, or materialize the asset again",
+        )
 
     def to_arrow(self) -> pa.Table:
         return self.to_polars().to_arrow()
@@ -80,7 +110,8 @@ class Version:
     def table(self) -> Table:
         if self.manifest.table is None:
             raise MissingVersion(f"{self.manifest.asset} has no table.", where=self.url)
-        return Table(self._backend, self.manifest.table)
+        name = f"{self.manifest.asset} {self.version}"
+        return Table(self._backend, self.manifest.table, name)
 
     def read_bytes(self, file: str) -> bytes:
         """A file's bytes, once their hash has been checked.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+from dagster._utils.warnings import suppress_dagster_warnings
 
 from etl_ml.spec.contract import Column, Contract
 
 
+@suppress_dagster_warnings
 def dataframe_type(contract: Contract) -> dg.DagsterType:
     """A DataFrame type whose columns keep the contract's types, nulls, ranges and allowed values."""
     from dagster_pandas import create_dagster_pandas_dataframe_type
@@ -19,16 +21,17 @@ def dataframe_type(contract: Contract) -> dg.DagsterType:
 
 def _column(name: str, column: Column) -> Any:
     from dagster_pandas import PandasColumn
-    from dagster_pandas.constraints import ColumnDTypeInSetConstraint
+    from dagster_pandas.constraints import ColumnDTypeInSetConstraint, NonNullableColumnConstraint
 
     rules: dict[str, Any] = {"non_nullable": not column.nullable, "is_required": True}
     if column.allowed is not None and column.type in ("string", "category"):
         return PandasColumn.categorical_column(name, set(column.allowed), **rules)
+    limits = {"min_value": column.min, "max_value": column.max}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
     if column.type == "float":
-        low, high = column.min, column.max
-        return PandasColumn.float_column(name, min_value=low, max_value=high, **rules)
+        return PandasColumn.float_column(name, **limits, **rules)
     if column.type == "integer" and not column.nullable:
-        return PandasColumn.integer_column(name, min_value=column.min, max_value=column.max, **rules)
+        return PandasColumn.integer_column(name, **limits, **rules)
     if column.type in ("string", "category"):
         return PandasColumn.string_column(name, **rules)
     # pandas keeps nullable integers as floats, nullable booleans and dates as objects.
@@ -38,4 +41,7 @@ def _column(name: str, column: Column) -> Any:
         "date": {"object", "datetime64[ms]", "datetime64[us]"},
         "datetime": {"datetime64[us, UTC]"},
     }[column.type]
-    return PandasColumn(name, constraints=[ColumnDTypeInSetConstraint(dtypes)], **rules)
+    constraints: list[Any] = [ColumnDTypeInSetConstraint(dtypes)]
+    if not column.nullable:
+        constraints.append(NonNullableColumnConstraint())
+    return PandasColumn(name, constraints=constraints, is_required=True)

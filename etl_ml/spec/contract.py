@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date, datetime
-from typing import Literal
+import math
+from datetime import UTC, date, datetime, time
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from etl_ml.spec.error import bounded
 from etl_ml.spec.section import Section
@@ -20,15 +21,14 @@ _TEXTS: tuple[ColumnType, ...] = ("string", "category")
 _MOMENTS: tuple[ColumnType, ...] = ("datetime", "date")
 _PYTHON: dict[ColumnType, tuple[type, ...]] = {
     "integer": (int,),
-    "float": (int, float),
+    "float": (float,),
     "boolean": (bool,),
     "string": (str,),
     "category": (str,),
-    "datetime": (datetime, date),
+    "datetime": (datetime,),
     "date": (date,),
 }
-# Patterns run on Rust's linear-time engine, which by design has neither of these.
-_BACKTRACKING = re.compile(r"\(\?(=|!|<=|<!|>)|(?<!\\)(\\\\)*\\[1-9]|\(\?P=")
+_LARGEST = 2**63
 
 
 class Column(Section):
@@ -45,6 +45,20 @@ class Column(Section):
     sensitive: bool = Field(
         False, description="Values appear in no report, log, metadata, card or sample row."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_are_of_the_type(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        kind = given.get("type")
+        read = dict(given)
+        for key in ("min", "max"):
+            if key in read:
+                read[key] = _limit(read[key], kind)
+        if isinstance(read.get("allowed"), list | tuple):
+            read["allowed"] = [_limit(value, kind) for value in read["allowed"]]
+        return read
 
     @model_validator(mode="after")
     def _rules_can_hold(self) -> Column:
@@ -69,22 +83,49 @@ class Column(Section):
         return self
 
     def _of_type(self, key: str, value: Scalar) -> None:
-        kinds = _PYTHON[self.type]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        if not _is_of(self.type, value):
             seen = "a value" if self.sensitive else bounded(value)
             raise ValueError(f"`{key}` holds {seen}, which is not of type {self.type}")
 
     @staticmethod
     def _compiles(pattern: str) -> None:
-        if _BACKTRACKING.search(pattern):
-            raise ValueError(
-                "`pattern` uses look-around or a back-reference; patterns run on an engine whose "
-                "time is linear in the text, which has neither"
-            )
         try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"`pattern` does not compile: {error}") from None
+            # The engine that the rule will run on: linear in the text, so without look-around.
+            SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+        except SchemaError as error:
+            reason = str(error).strip().rpartition("error: ")[2]
+            raise ValueError(f"`pattern` {bounded(pattern)} does not compile: {reason}") from None
+
+
+def _limit(value: Any, kind: Any) -> Any:
+    """A limit in its column's type where it can be; YAML as Dagster reads it has no dates."""
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < _LARGEST else value
+    if kind not in _MOMENTS:
+        return value
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        return value
+    value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value.date() if kind == "date" and value.time() == time() else value
+
+
+def _is_of(kind: ColumnType, value: Scalar) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if isinstance(value, int):
+        return kind == "integer" and -_LARGEST <= value < _LARGEST
+    if isinstance(value, float):
+        return kind == "float" and math.isfinite(value)
+    if isinstance(value, datetime):
+        return kind == "datetime"
+    return isinstance(value, _PYTHON[kind])
 
 
 class Contract(Section):
@@ -110,6 +151,8 @@ class Contract(Section):
         for key in self.primary_key:
             if key not in self.columns:
                 raise ValueError(f"primary_key names {key!r}, which is not under columns")
+        if len(set(self.primary_key)) < len(self.primary_key):
+            raise ValueError("primary_key names a column twice")
         return self
 
     def sensitive(self) -> frozenset[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from etl_ml.spec.error import nearest
 from etl_ml.spec.section import Section, Share
 
 CANDIDATES = (
@@ -121,10 +121,26 @@ def _candidate(value: Any) -> Any:
     if not isinstance(name, str) or not isinstance(params, dict | None):
         raise ValueError("a candidate is a name, or `name: {parameter: value}`")
     if name not in CANDIDATES:
-        close = nearest(name, CANDIDATES)
-        hint = f"did you mean {close!r}?" if close else f"there are: {', '.join(CANDIDATES)}"
-        raise ValueError(f"no candidate is called {name!r}; {hint}")
+        raise PydanticCustomError(
+            "candidate",
+            "no candidate is called {seen}; there are {expected}",
+            {"seen": repr(name), "expected": ", ".join(map(repr, CANDIDATES))},
+        )
     return {"name": name, "params": params or {}}
+
+
+_CANDIDATE_SCHEMA = {
+    "anyOf": [
+        {"enum": list(CANDIDATES)},
+        {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "properties": {name: {"type": ["object", "null"]} for name in CANDIDATES},
+            "additionalProperties": False,
+        },
+    ]
+}
 
 
 class Training(Section):
@@ -133,7 +149,9 @@ class Training(Section):
     seed: int = Field(42, ge=0)
     metric: Metric = Field("f1", description="Ranks the candidates, by cross-validated mean.")
     folds: int = Field(5, ge=2, le=50)
-    candidates: tuple[Annotated[Candidate, BeforeValidator(_candidate)], ...] = Field(
+    candidates: tuple[
+        Annotated[Candidate, BeforeValidator(_candidate), WithJsonSchema(_CANDIDATE_SCHEMA)], ...
+    ] = Field(
         (
             Candidate(name="logistic_regression"),
             Candidate(name="random_forest"),
@@ -155,7 +173,7 @@ class Champion(Section):
 class Evaluation(Section):
     """When a model may be deployed."""
 
-    gates: dict[Metric, float] = Field(
+    gates: dict[Metric, FiniteFloat] = Field(
         {}, description="Limits on test rows: lower for scores, upper for losses."
     )
     max_overfit: float | None = Field(

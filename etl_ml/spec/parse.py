@@ -77,9 +77,13 @@ def _explain(
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     if not path:  # a disagreement of sections names its key itself
         key, _, message = message.partition(": ")
-    value = _value(path, attributes)
-    expected = re.findall(r"'([^']+)'", str(problem.get("ctx", {}).get("expected", "")))
-    close = nearest(str(path[-1] if value is None else value), expected) if path else None
+    if _is_branch(problem["loc"], path):
+        message = "should be one value: text, a number, a date, true or false"
+    the_key = problem["loc"][-1:] == ("[key]",)
+    value = path[-1] if the_key else _value(path, attributes)
+    told = problem.get("ctx", {})
+    expected = re.findall(r"'([^']+)'", str(told.get("expected", "")))
+    close = nearest(str(value or told.get("seen", "")).strip("'"), expected)
     return InvalidPipeline(
         f"{title}: {key}: {message[0].lower() + message[1:]}.",
         seen=None if value is None or _field_is_secret(path) else bounded(value),
@@ -103,6 +107,11 @@ _SCALARS = {bool, int, float, str, datetime, date, type(None)}
 _BRANCHES = {kind.__name__ for kind in _SCALARS}
 
 
+def _is_branch(location: tuple[str | int, ...], path: list[str | int]) -> bool:
+    """Whether pydantic tried one type after another, and each of its complaints is one of many."""
+    return len(location) > len(path) and location[len(path)] in _BRANCHES
+
+
 def _value(path: list[str | int], attributes: Any) -> Any:
     """The scalar at a path of the attributes, or None."""
     value = attributes
@@ -124,7 +133,8 @@ def _walk(path: list[str | int]) -> list[Any]:
                 field = kind.model_fields.get(str(part))
                 following += _unwrapped(field.annotation) if field else []
             else:
-                following += [a for arg in typing.get_args(kind)[-2:] for a in _unwrapped(arg)]
+                inner = [arg for arg in typing.get_args(kind) if arg is not Ellipsis]
+                following += [a for arg in inner[-1:] for a in _unwrapped(arg)]
         current = following
     return current
 

@@ -67,21 +67,17 @@ class Pipeline(Section):
                 "its labels are in every report"
             )
         labels = columns[self.target.column].allowed
-        if labels and len(labels) == 2 and not any(_same(labels, pair) for pair in _OBVIOUS):
+        if labels and len(labels) == 2 and set(labels) != {0, 1}:
             if self.target.positive is None:
                 raise ValueError(f"target.positive: name one of the labels {list(labels)}")
-        if labels and self.target.positive is not None and self.target.positive not in labels:
-            raise ValueError(f"target.positive: not one of the labels {list(labels)}")
+        if labels and self.target.positive is not None:
+            if self.target.positive not in labels:
+                raise ValueError(f"target.positive: not one of the labels {list(labels)}")
+            if len(labels) > 2:
+                raise ValueError(f"target.positive: there are {len(labels)} labels, not two")
         return self
 
     def features_of(self) -> dict[str, Column]:
         """The columns that a model sees, in the contract's order."""
         left = {self.target.column, *self.contract.primary_key, *self.cleaning.drop_columns}
         return {name: column for name, column in self.contract.columns.items() if name not in left}
-
-
-_OBVIOUS = ((0, 1), (False, True))
-
-
-def _same(labels: tuple[object, ...], pair: tuple[object, object]) -> bool:
-    return set(map(repr, labels)) == set(map(repr, pair))

@@ -104,27 +104,48 @@ def load_model(trained_model: Version) -> TabularClassifier:
 
 
 def folds_of(target: Array, units: Array, classes: list[Any], pipeline: Pipeline) -> Array:
-    """The fold of each row: int array (n,). Units are stratified by their most frequent class."""
+    """The fold of each row: int array (n,). A unit's rows stay in one fold.
+
+    Units are stratified by the class of which they hold the largest share: where rows repeat, a
+    rare class may be the most frequent one of no unit.
+
+    Raises
+    ------
+    TrainingError
+        A class cannot be in every fold.
+    """
     from sklearn.model_selection import StratifiedKFold
 
     folds = pipeline.training.folds
     _, member = np.unique(units, return_inverse=True)
     votes = np.zeros((int(member.max()) + 1, len(classes)))
     np.add.at(votes, (member, target), 1)
-    label = votes.argmax(axis=1)
-    sizes = np.bincount(label, minlength=len(classes))
+    sizes = (votes > 0).sum(axis=0)
+    fix = "use fewer folds, or give it more rows of that class"
     if sizes.min() < folds:
         raise TrainingError(
             f"{pipeline.name}: class {bounded(classes[int(sizes.argmin())])} has {sizes.min()} "
             f"different training rows, fewer than training.folds = {folds}.",
             where="training.folds",
-            fix="use fewer folds, or give it more rows of that class",
+            fix=fix,
         )
+    label = (votes / votes.sum(axis=0)).argmax(axis=1)
     unit_fold = np.empty(len(label), np.int64)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=pipeline.training.seed)
-    for number, (_, held_out) in enumerate(splitter.split(label, label)):
-        unit_fold[held_out] = number
-    return unit_fold[member]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for number, (_, held_out) in enumerate(splitter.split(label, label)):
+            unit_fold[held_out] = number
+    fold = unit_fold[member]
+    for place, name in enumerate(classes):
+        if len(np.unique(fold[target == place])) < folds:
+            raise TrainingError(
+                f"{pipeline.name}: the rows of class {bounded(name)} repeat so often that one of "
+                f"{folds} folds has none.",
+                where="training.folds",
+                fix=fix,
+            )
+    return fold
 
 
 def _cross_validate(
@@ -152,15 +173,19 @@ def _cross_validate(
         try:
             fitted = _fit(clone(estimator), features[inside], target[inside])
             probabilities = fitted.predict_proba(features[held_out])
-        except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError) as error:
-            # One candidate that cannot be fitted is no reason to go without the others.
+            seconds = time.perf_counter() - start
+            score = Scores(target[held_out], probabilities).value(metric)
+            if not np.isfinite(score):
+                raise ValueError(f"{metric} is {score} on the held-out rows")
+        except Exception as error:
+            # One candidate that cannot be fitted is no reason to go without the others, and each
+            # library has errors of its own.
             problem = f"{type(error).__name__}: {error}"[:300]
             log.append({"candidate": candidate.name, "fold": number, "error": problem})
             failed = {"mean": None, "std": None, "folds": [], "fit_seconds": round(spent, 3)}
             return entry | failed | {"error": problem}
-        seconds = time.perf_counter() - start
         spent += seconds
-        scores.append(Scores(target[held_out], probabilities).value(metric))
+        scores.append(score)
         log.append(
             {"candidate": candidate.name, "fold": number, "score": scores[-1],
              "seconds": round(seconds, 4)}

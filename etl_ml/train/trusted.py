@@ -21,7 +21,10 @@ BY_CANDIDATE: dict[str, frozenset[str]] = {
     "adaboost": _TREE,
     "k_nearest_neighbors": frozenset(
         {
+            "sklearn.metrics._dist_metrics.ChebyshevDistance64",
             "sklearn.metrics._dist_metrics.EuclideanDistance64",
+            "sklearn.metrics._dist_metrics.ManhattanDistance64",
+            "sklearn.metrics._dist_metrics.MinkowskiDistance64",
             "sklearn.neighbors._ball_tree.BallTree",
             "sklearn.neighbors._kd_tree.KDTree",
         }

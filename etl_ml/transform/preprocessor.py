@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ MISSING = ""
 """The category of missing values under `impute: constant`; an empty text cell is always null."""
 _ONE_HOT_MOST = 20
 _FLOAT32 = float(np.finfo(np.float32).max)
+_EPSILON = float(np.finfo(np.float64).eps)
 _PARTS = {
     "year": "year",
     "month": "month",
@@ -59,8 +61,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    An unseen category is all zeros one-hot, -1 ordinal. A column without any value in training is
-    filled with 0, or has no category. Features beyond float32 are clipped to its range.
+    An unseen category is all zeros one-hot, -1 ordinal; a missing date's parts are -1. White space
+    around text never counts, and empty text is missing. A column without any value in training is
+    filled with 0, or has no category. Numbers and features beyond float32 are clipped to its range.
     """
 
     def __init__(
@@ -115,9 +118,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 self.learned_[name] = self._learn_levels(frame[name])
             else:
                 self.learned_[name] = self._learn_number(frame[name])
-        self.feature_names_out_: list[str] = [
+        self.feature_names_out_: list[str] = _distinct(
             feature for name in self.columns for feature in self._expressions(name)
-        ]
+        )
         self.n_features_in_ = len(self.columns)
         return self
 
@@ -131,12 +134,13 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             order of columns do not matter.
         """
         frame = self._typed(X)
-        wanted = {f: e for name in self.columns for f, e in self._expressions(name).items()}
+        wanted = (e for name in self.columns for e in self._expressions(name).values())
         features = frame.select(
-            expression.clip(-_FLOAT32, _FLOAT32).cast(pl.Float32).alias(feature)
-            for feature, expression in wanted.items()
+            expression.clip(-_FLOAT32, _FLOAT32).cast(pl.Float32).alias(str(place))
+            for place, expression in enumerate(wanted)
         )
-        return np.ascontiguousarray(features.to_numpy(), dtype=np.float32)
+        shape = (len(frame), len(self.feature_names_out_))
+        return np.ascontiguousarray(features.to_numpy(), dtype=np.float32).reshape(shape)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray[Any, Any]:
         """Names of the features, in order."""
@@ -158,14 +162,20 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 fix="give the columns that the model was trained on, by name",
             )
         wanted = list(self.columns)
-        frame = X.select(wanted) if isinstance(X, pl.DataFrame) else pl.from_pandas(X[wanted])
+        frame = self._native(X, wanted)
         exact: list[pl.Expr] = []
         for name, kind in self.columns.items():
-            if frame.schema[name] == polars_type(kind) and kind != "float":  # type: ignore[arg-type]
+            source, target = frame.schema[name], polars_type(kind)  # type: ignore[arg-type]
+            if source == target and not (source.is_float() or source == pl.String):
                 continue
-            value, _ = present(pl.col(name), frame.schema[name], ())
+            if source.is_nested() or source in (pl.Binary, pl.Object):
+                if frame[name].null_count() < len(frame):
+                    self._refuse(name, f"its type is {source}")
+                exact.append(pl.lit(None, target).alias(name))
+                continue
+            value, _ = present(pl.col(name), source, ())
             column = Column(type=kind)  # type: ignore[arg-type]
-            exact.append(cast(value, frame.schema[name], column).cast(polars_type(column.type)).alias(name))
+            exact.append(cast(value, source, column).cast(target).alias(name))
         typed = frame.with_columns(exact)
         for name in wanted:
             if typed[name].null_count() > frame[name].null_count():
@@ -176,14 +186,39 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         there = frame_present(before)
         lost = before.filter(there & after.is_null())
         if len(lost):
-            raise UnusableFrame(
-                f"column {name!r} holds a value that is not of type {self.columns[name]}.",
-                seen=None if name in self.sensitive else bounded(lost[0]),
-                fix=f"give {name} as {self.columns[name]}, or null",
-            )
+            self._refuse(name, None if name in self.sensitive else bounded(lost[0]))
+
+    def _refuse(self, name: str, seen: str | None) -> NoReturn:
+        raise UnusableFrame(
+            f"column {name!r} holds a value that is not of type {self.columns[name]}.",
+            seen=seen,
+            fix=f"give {name} as {self.columns[name]}, or null",
+        )
+
+    def _native(self, X: Frame, wanted: list[str]) -> pl.DataFrame:
+        """The wanted columns as Polars has them; categories are text, as they were given."""
+        frame = None
+        if isinstance(X, pl.DataFrame):
+            frame = X.select(wanted)
+        else:
+            with suppress(TypeError, ValueError, NotImplementedError):
+                frame = pl.from_pandas(X[wanted])
+        if frame is None:  # one by one, to find the column that does not convert
+            frame = pl.DataFrame([self._from_pandas(X, name) for name in wanted])
+        categories = [n for n, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)]
+        return frame.with_columns(pl.col(categories).cast(pl.String)) if categories else frame
+
+    def _from_pandas(self, X: pd.DataFrame, name: str) -> pl.Series:
+        if list(X.columns).count(name) > 1:
+            raise UnusableFrame(f"the frame has two columns {name!r}.", fix="rename one of them")
+        # Arrow's own message shows a value, which may be sensitive.
+        with suppress(TypeError, ValueError, NotImplementedError):
+            return pl.Series(name, pl.from_pandas(X[name]))
+        self._refuse(name, "its values are of several types")
 
     def _learn_number(self, values: pl.Series) -> dict[str, float | None]:
-        numbers = values.cast(pl.Float64).drop_nulls()
+        values = pl.select(_number(pl.lit(values))).to_series()
+        numbers = values.drop_nulls()
         low = high = None
         if len(numbers) and self.outliers == "iqr":
             q1, q3 = numbers.quantile(0.25, "linear"), numbers.quantile(0.75, "linear")
@@ -193,7 +228,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             mean, reach = numbers.mean(), self.outlier_factor * numbers.std(ddof=0)  # type: ignore[operator]
             low, high = mean - reach, mean + reach  # type: ignore[operator]
         learned: dict[str, float | None] = {"low": low, "high": high}
-        bounded_values = pl.select(self._limited(pl.lit(values.cast(pl.Float64)), learned)).to_series()
+        bounded_values = pl.select(self._limited(pl.lit(values), learned)).to_series()
         numbers = bounded_values.drop_nulls()
         fill = 0.0
         if len(numbers) and self.numeric_impute != "constant":
@@ -206,6 +241,8 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         center, scale = 0.0, 1.0
         if self.scale == "standard":
             center, scale = numbers.mean(), numbers.std(ddof=0)  # type: ignore[assignment]
+            if scale <= len(numbers) * _EPSILON * abs(center):
+                scale = 0.0  # nothing but the rounding of the mean
         elif self.scale == "robust":
             center = numbers.median()  # type: ignore[assignment]
             scale = numbers.quantile(0.75, "linear") - numbers.quantile(0.25, "linear")  # type: ignore[operator]
@@ -244,7 +281,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 for part in parts
             }
         if not _is_text(kind):
-            filled = self._limited(column.cast(pl.Float64), learned).fill_null(learned["fill"])
+            filled = self._limited(_number(column), learned).fill_null(learned["fill"])
             return {name: (filled - learned["center"]) / learned["scale"]}
         level = column if learned["fill"] is None else column.fill_null(learned["fill"])
         categories = learned["categories"]
@@ -264,6 +301,21 @@ def frame_present(values: pl.Series) -> pl.Series:
     """Which cells of a frame column hold a value."""
     _, there = present(pl.col(values.name), values.dtype, ())
     return values.to_frame().select(there).to_series()
+
+
+def _number(values: pl.Expr) -> pl.Expr:
+    """As float64 within float32's range, so that neither sums nor squares overflow."""
+    return values.cast(pl.Float64).clip(-_FLOAT32, _FLOAT32)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names; one that came before is told apart by a mark."""
+    found: dict[str, None] = {}
+    for name in names:
+        while name in found:
+            name += "'"
+        found[name] = None
+    return list(found)
 
 
 def _is_text(kind: str) -> bool:

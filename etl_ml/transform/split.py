@@ -75,8 +75,9 @@ def unit_columns(pipeline: Pipeline) -> tuple[str, tuple[str, ...]]:
     features = tuple(pipeline.features_of())
     if pipeline.split.keep_duplicates_together:
         return "features", features
-    if pipeline.contract.primary_key:
-        return "primary_key", pipeline.contract.primary_key
+    key = pipeline.contract.primary_key
+    if key and not set(key) & set(pipeline.cleaning.drop_columns):
+        return "primary_key", key
     return "row", features
 
 
@@ -94,8 +95,8 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
     )
     fix = (
         "give it more rows, or another split.test_size or split.seed"
-        + ("; where equal rows are different cases, split.keep_duplicates_together: false"
-           if sides.unit == "features" else "")
+        + ("; where equal rows are different cases, name contract.primary_key and set "
+           "split.keep_duplicates_together: false" if sides.unit == "features" else "")
     )
     if min(counts.values()) < _LEAST_UNITS:
         raise SplitError(
@@ -103,9 +104,10 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
             seen=seen, where="split", fix=fix,
         )
     if not 0.5 * wanted <= share <= 1.5 * wanted:
+        repeated = sum(counts.values()) < len(sides.test)
+        cause = "some rows are repeated so often that they decide it" if repeated else "rows are few"
         raise SplitError(
-            f"{pipeline.name}: the split is far from split.test_size {wanted:g}: some rows are "
-            "repeated so often that they decide it.",
+            f"{pipeline.name}: the split is far from split.test_size {wanted:g}: {cause}.",
             seen=seen, where="split", fix=fix,
         )
     classes = set(target.unique())

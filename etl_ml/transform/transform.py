@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake.estimator import dump_estimator
 from etl_ml.lake.identity import ROW, hash_rows
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.transform.split import Sides, leaks, split
+from etl_ml.transform.split import Sides, leaks, split, unit_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,8 @@ def transform(
 
     features, target = pipeline.features_of(), pipeline.target.column
     # A table has no order; the arrays do, and it must be the same in every run.
-    frame = rows.select(*features, target, ROW).sort(ROW).collect(engine="streaming")
+    keys = [name for name in unit_columns(pipeline)[1] if name not in features]
+    frame = rows.select(*features, target, *keys, ROW).sort(ROW).collect(engine="streaming")
     sides = split(frame, pipeline, previous_split)
     train, test = frame.filter(~sides.test), frame.filter(sides.test)
     classes = classes_of(frame[target], pipeline)

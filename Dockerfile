@@ -1,0 +1,50 @@
+# syntax=docker/dockerfile:1
+
+# The code location as an image:
+#   docker build --target code-location -t etl-ml .
+#   docker run -p 4000:4000 -v lake:/var/lib/etl_ml etl-ml
+# Credentials come at run time, from the environment that defs.yaml names; none is in the image.
+
+ARG PYTHON_VERSION=3.11
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS builder
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+# The locked packages first: they change less often than the code.
+COPY requirements.lock /tmp/
+RUN pip install --no-deps --require-hashes -r /tmp/requirements.lock
+# Installed in place, because Dagster finds a project's pipelines by the pyproject.toml above them.
+WORKDIR /opt/etl_ml
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY etl_ml etl_ml
+RUN pip install --no-deps --no-build-isolation -e . \
+    && python -m compileall -q etl_ml
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
+# LightGBM's OpenMP. Not pinned: the base image's Debian has one version, and its fixes are wanted.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --no-create-home --home-dir /var/lib/etl_ml etl_ml \
+    && install -d -o etl_ml -g etl_ml /var/lib/etl_ml /var/lib/etl_ml/dagster /var/lib/etl_ml/lake
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /opt/etl_ml /opt/etl_ml
+COPY --chown=etl_ml:etl_ml ops/dagster.yaml /var/lib/etl_ml/dagster/dagster.yaml
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    DAGSTER_HOME=/var/lib/etl_ml/dagster \
+    ETL_ML_LAKE=/var/lib/etl_ml/lake \
+    MPLCONFIGDIR=/tmp/matplotlib
+WORKDIR /opt/etl_ml
+VOLUME /var/lib/etl_ml
+USER etl_ml
+
+FROM runtime AS code-location
+EXPOSE 4000
+HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
+    CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
+CMD ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "4000", "-m", "etl_ml.definitions"]

@@ -1,0 +1,59 @@
+"""The command's arguments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="etl-ml",
+    help="Look at pipelines, their reports and their models.\n\n"
+    "The lake is ETL_ML_LAKE, else .etl_ml/lake beside the nearest pyproject.toml.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command()
+def show(
+    pipeline: PipelineName,
+    asset: Annotated[str | None, typer.Argument(help="One asset; all of them by default.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A version of the asset; the latest by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a pipeline's reports.
+
+    For example: etl-ml show phishing, or etl-ml show phishing model_evaluation --json
+    """
+    from etl_ml.cli.show import show_asset, show_pipeline
+    from etl_ml.lake import open_lake
+
+    if version is not None and asset is None:
+        raise typer.BadParameter("name the asset whose version it is", param_hint="--version")
+    if version is not None and not version.isdecimal():
+        raise typer.BadParameter(f"{version!r} is not a number", param_hint="--version")
+    lake = open_lake()
+    if asset is None:
+        show_pipeline(lake, pipeline, as_json=as_json)
+    else:
+        show_asset(lake, pipeline, asset, version, as_json=as_json)
+
+
+@app.command()
+def models(pipeline: PipelineName, as_json: AsJson = False) -> None:
+    """Show the champion, and who was champion before.
+
+    For example: etl-ml models phishing
+    """
+    from etl_ml.cli.models import show_models
+    from etl_ml.lake import open_lake
+
+    show_models(open_lake(), pipeline, as_json=as_json)
