@@ -28,11 +28,12 @@ FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --home-dir /var/lib/etl_ml etl_ml \
-    && install -d -o etl_ml -g etl_ml /var/lib/etl_ml /var/lib/etl_ml/dagster /var/lib/etl_ml/lake
+    && groupadd --system --gid 10001 etl_ml \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/etl_ml etl_ml \
+    && install -d -o 10001 -g 10001 /var/lib/etl_ml /var/lib/etl_ml/dagster /var/lib/etl_ml/lake
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/etl_ml /opt/etl_ml
-COPY --chown=etl_ml:etl_ml ops/dagster.yaml /var/lib/etl_ml/dagster/dagster.yaml
+COPY --chown=10001:10001 ops/dagster.yaml /var/lib/etl_ml/dagster/dagster.yaml
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -41,7 +42,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /opt/etl_ml
 VOLUME /var/lib/etl_ml
-USER etl_ml
+USER 10001:10001
 
 FROM runtime AS code-location
 EXPOSE 4000
