@@ -74,7 +74,7 @@ def evaluate(
         name: {"value": scores.value(name), "low": low[i], "high": high[i]}
         for i, name in enumerate(METRICS)
     }
-    gates = {
+    gates: dict[str, Any] = {
         name: {
             "limit": limit,
             "value": measured[name]["value"],

@@ -39,5 +39,7 @@ def damaged(path: Path, error: OSError) -> NoReturn:
         raise error
     size = path.stat().st_size
     if "runcated" in str(error):
-        refuse(path, f"byte {size}: the {kind} stream ends too early", "copy or write the file again")
+        refuse(
+            path, f"byte {size}: the {kind} stream ends too early", "copy or write the file again"
+        )
     refuse(path, f"not a sound {kind} file of {size} bytes ({error})", "copy or write it again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,6 +13,8 @@ from etl_ml.extract.compressed import damaged, open_stream
 from etl_ml.extract.source_error import refuse
 
 if TYPE_CHECKING:
+    from _csv import Reader as _Reader
+
     import pyarrow as pa
 
 _BLOCK = 8 << 20
@@ -24,19 +27,25 @@ class CsvFile:
         import pyarrow as pa
 
         self._path = path
-        header = self._header()
-        self.schema = pa.schema([(name, pa.string()) for name in header])
+        self._has_rows = False
+        self.schema = pa.schema([(name, pa.string()) for name in self._header()])
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
+        if not self._has_rows:
+            return
+        last: pa.RecordBatch | None = None
         try:
             reader = arrow_csv.open_csv(
                 open_stream(self._path),
                 # Serial, so that an invalid row has a number.
                 read_options=arrow_csv.ReadOptions(
-                    use_threads=False, block_size=_BLOCK, column_names=self.schema.names, skip_rows=0,
+                    use_threads=False,
+                    block_size=_BLOCK,
+                    column_names=self.schema.names,
+                    skip_rows=0,
                     skip_rows_after_names=1,
                 ),
                 parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
@@ -44,7 +53,11 @@ class CsvFile:
                     column_types=self.schema, strings_can_be_null=False
                 ),
             )
-            yield from reader
+            for batch in reader:
+                last = batch if batch.num_rows else last
+                yield batch
+            if last is not None:
+                self._ends(last)
         except pa.ArrowInvalid as error:
             self._explain(error)
         except OSError as error:
@@ -52,18 +65,46 @@ class CsvFile:
 
     def _header(self) -> list[str]:
         try:
-            with self._text() as text:
-                header = next(csv.reader(text), None)
+            with self._rows() as rows:
+                header = next(rows, None)
+                self._has_rows = any(rows)
         except UnicodeDecodeError:
             self._explain(None)
         except OSError as error:
             damaged(self._path, error)
+        except csv.Error as error:
+            refuse(self._path, f"not a CSV file: {error}", "look at the file, or set source.format")
         if not header:
             refuse(self._path, "the first line is blank", "begin the file with its column names")
         return header
 
-    def _text(self) -> io.TextIOWrapper:
-        return io.TextIOWrapper(open_stream(self._path), encoding="utf-8-sig", newline="")
+    @contextmanager
+    def _rows(self) -> Iterator[_Reader]:
+        limit = csv.field_size_limit(_BLOCK)
+        try:
+            with io.TextIOWrapper(
+                open_stream(self._path), encoding="utf-8-sig", newline=""
+            ) as text:
+                yield csv.reader(text)
+        finally:
+            csv.field_size_limit(limit)
+
+    def _ends(self, last: pa.RecordBatch) -> None:
+        """Refuse a quote that is never closed: Arrow takes all that follows for one cell."""
+        cell = last.columns[-1][last.num_rows - 1].as_py()
+        if "\n" not in cell and "\r" not in cell:
+            return
+        tail = b""
+        with open_stream(self._path) as stream:
+            while data := stream.read(_BLOCK):
+                tail = (tail + data)[-4:]
+        if tail.removesuffix(b"\n").removesuffix(b"\r").endswith(b'"'):
+            return
+        line = start = 1
+        with self._rows() as rows:
+            for _ in rows:
+                line, start = start, rows.line_num + 1
+        refuse(self._path, f"line {line}: a quote is never closed", 'close it, or double it: ""')
 
     def _explain(self, error: Exception | None) -> NoReturn:
         """Find the line: Arrow counts rows, and a quoted cell may span several lines."""
@@ -81,15 +122,14 @@ class CsvFile:
                     )
                 offset += len(text)
         width = len(self.schema) if hasattr(self, "schema") else 0
-        with self._text() as rows:
-            reader = csv.reader(rows)
+        with self._rows() as rows:
             start = 1
-            for row in reader:
+            for row in rows:
                 if row and len(row) != width:
                     refuse(
                         self._path,
                         f"line {start}: {len(row)} cells, the header has {width}",
                         "complete the row, or quote a cell that holds a comma or a line break",
                     )
-                start = reader.line_num + 1
+                start = rows.line_num + 1
         refuse(self._path, f"not a CSV file: {error}", "look at the file, or set source.format")

@@ -54,7 +54,9 @@ def extract(source: FileSource, *, base: Path, primary_key: Sequence[str] = ()) 
             fix="put rows in the file, or point source.path at another one",
         )
     key = [name for name in primary_key if name in names]
-    return Extraction(_Identified(batches, key if len(key) == len(primary_key) else ()), names, origin)
+    return Extraction(
+        _Identified(batches, key if len(key) == len(primary_key) else ()), names, origin
+    )
 
 
 class _Identified:

@@ -17,7 +17,13 @@ from etl_ml.spec.source import FileSource
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+_FORMATS = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 
 
 def open_files(source: FileSource, base: Path) -> tuple[tuple[str, ...], Batches]:
@@ -33,8 +39,10 @@ def open_files(source: FileSource, base: Path) -> tuple[tuple[str, ...], Batches
 
 def _resolve(pattern: str, base: Path) -> list[Path]:
     path = (base / Path(pattern).expanduser()).absolute()
-    if glob.has_magic(pattern):
-        found = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+    if glob.has_magic(pattern) and not path.exists():
+        # Only the pattern is one: a folder above it may be called `[data]`.
+        names = glob.glob(str(Path(pattern).expanduser()), root_dir=base, recursive=True)
+        found = sorted(p for p in ((base / name).absolute() for name in names) if p.is_file())
         if not found:
             refuse(path, "no file matches", "correct the pattern, or put a file there")
     elif not path.exists():
@@ -64,7 +72,9 @@ def _reader(path: Path, source: FileSource) -> Batches:
         "parquet": ParquetFile,
     }
     if found is None:
-        refuse(path, "the name does not tell the format", "set source.format: csv, jsonl or parquet")
+        refuse(
+            path, "the name does not tell the format", "set source.format: csv, jsonl or parquet"
+        )
     reader = kinds[found](path)
     _usable(path, reader.schema.names)
     return reader
@@ -92,7 +102,7 @@ class _Files:
     def __init__(self, paths: Sequence[Path], readers: Sequence[Batches]) -> None:
         import pyarrow as pa
 
-        self._readers = readers
+        self._paths, self._readers = paths, readers
         first = readers[0].schema
         for path, reader in zip(paths[1:], readers[1:], strict=True):
             missing = set(first.names) ^ set(reader.schema.names)
@@ -107,10 +117,20 @@ class _Files:
                 [reader.schema for reader in readers], promote_options="permissive"
             )
         except pa.ArrowTypeError as error:
-            refuse(paths[0], f"types differ between files: {error}", "write all files with one schema")
+            refuse(
+                paths[0], f"types differ between files: {error}", "write all files with one schema"
+            )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for reader in self._readers:
+        import pyarrow as pa
+
+        for path, reader in zip(self._paths, self._readers, strict=True):
             for batch in reader:
-                if batch.num_rows:
+                if not batch.num_rows:
+                    continue
+                try:
                     yield batch.select(self.schema.names).cast(self.schema)
+                except pa.ArrowInvalid as error:
+                    refuse(
+                        path, f"types differ between files: {error}", "write all with one schema"
+                    )

@@ -11,7 +11,8 @@ from typing import Any
 
 def dump_json(value: Any) -> bytes:
     """Encode a report; what JSON has no word for becomes null (NaN, infinities) or text
-    (dates, decimals; bytes in hexadecimal)."""
+    (dates, decimals; bytes in hexadecimal).
+    """
     text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=2)
     return f"{text}\n".encode()
 

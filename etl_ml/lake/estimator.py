@@ -32,7 +32,24 @@ def dump_estimator(estimator: object) -> bytes:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as sink:
             sink.writestr(_entry("schema.json"), json.dumps(schema, separators=(",", ":")))
             for old, new in files.items():
-                sink.writestr(_entry(new), source.read(old))
+                sink.writestr(_entry(new), _without_padding(source.read(old)))
+    return out.getvalue()
+
+
+def _without_padding(data: bytes) -> bytes:
+    """A tree's nodes are a C struct, between whose fields stands whatever memory held before."""
+    import numpy as np
+
+    if not data.startswith(b"\x93NUMPY"):
+        return data
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype.names is None:
+        return data
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    out = io.BytesIO()
+    np.save(out, clean, allow_pickle=False)
     return out.getvalue()
 
 

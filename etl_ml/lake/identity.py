@@ -100,7 +100,11 @@ def _cells(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         return _variable(b"j", pa.array(texts, pa.large_string()))
     if pa.types.is_null(kind):
         return pa.array([b"n"] * len(column), pa.binary())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    ):
         return _variable(b"x", column.cast(pa.large_binary()))
     return _variable(b"x", pc.cast(column, pa.large_string()))
 
@@ -114,27 +118,36 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _normalised(texts: pa.Array) -> pa.Array:
+    import polars as pl
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if pc.all(pc.string_is_ascii(texts)).as_py() in (True, None):
         return texts
-    return pc.utf8_normalize(texts, "NFC")
+    # Arrow's own utf8_normalize gives the decomposed form whatever it is asked for.
+    return pl.Series(texts).str.normalize("NFC").to_arrow().cast(pa.large_string())
 
 
 def _integers(column: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     import pyarrow as pa
 
-    return column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).astype(">i8")
+    values: np.ndarray[tuple[int], np.dtype[np.int64]]
+    values = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    return values.astype(">i8")
 
 
-def _fixed(tag: bytes, values: np.ndarray[tuple[int], np.dtype[np.generic]], of: pa.Array) -> pa.Array:
+def _fixed(
+    tag: bytes, values: np.ndarray[tuple[int], np.dtype[np.generic]], of: pa.Array
+) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     buffer = pa.py_buffer(values.tobytes())
     binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(values), [None, buffer])
     empty = pa.scalar(b"", pa.binary())
-    tagged = pc.binary_join_element_wise(pa.scalar(tag, pa.binary()), binary.cast(pa.binary()), empty)
+    tagged = pc.binary_join_element_wise(
+        pa.scalar(tag, pa.binary()), binary.cast(pa.binary()), empty
+    )
     return pc.if_else(of.is_valid(), tagged, pa.scalar(b"n", pa.binary()))
 
 
@@ -143,7 +156,12 @@ def _variable(tag: bytes, texts: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
     length = pc.binary_length(texts).cast(pa.string()).cast(pa.binary())
-    parts = (pa.scalar(tag, pa.binary()), length, pa.scalar(b":", pa.binary()), texts.cast(pa.binary()))
+    parts = (
+        pa.scalar(tag, pa.binary()),
+        length,
+        pa.scalar(b":", pa.binary()),
+        texts.cast(pa.binary()),
+    )
     tagged = pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))
     return tagged.fill_null(pa.scalar(b"n", pa.binary()))
 
@@ -169,7 +187,9 @@ class Identity:
         buffer = pa.py_buffer(hashes.tobytes().hex().encode())
         digits = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(hashes), [None, buffer])
         occurrence = pa.array(self._seen.count(hashes)).cast(pa.string())
-        return pc.binary_join_element_wise(digits.cast(pa.binary()).cast(pa.string()), occurrence, "-")
+        return pc.binary_join_element_wise(
+            digits.cast(pa.binary()).cast(pa.string()), occurrence, "-"
+        )
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -190,9 +210,9 @@ class _Counter:
     """
 
     def __init__(self) -> None:
-        self._runs: list[tuple[np.ndarray, np.ndarray]] = []  # type: ignore[type-arg]
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def count(self, hashes: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> np.ndarray:  # type: ignore[type-arg]
+    def count(self, hashes: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> np.ndarray:
         import numpy as np
 
         prefixes = hashes.view(np.uint64)[::2]
@@ -212,7 +232,7 @@ class _Counter:
             self._add(distinct, sizes.astype(np.uint32))
         return occurrence
 
-    def _add(self, hashes: np.ndarray, times: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _add(self, hashes: np.ndarray, times: np.ndarray) -> None:
         import numpy as np
 
         while self._runs and len(self._runs[-1][0]) <= 2 * len(hashes):

@@ -83,9 +83,7 @@ class Lake:
         """The rows of a version; the latest by default."""
         return self.open(pipeline, asset, version).table
 
-    def read(
-        self, pipeline: str, asset: str, file: str, version: str | int | None = None
-    ) -> Any:
+    def read(self, pipeline: str, asset: str, file: str, version: str | int | None = None) -> Any:
         """A file of a version: parsed JSON, an array for .npy, text, else bytes."""
         return self.open(pipeline, asset, version).read(file)
 

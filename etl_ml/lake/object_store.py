@@ -109,7 +109,7 @@ class ObjectStoreBackend:
                 )
             except CommitFailedError:
                 # Nothing was committed: another writer's version came first, so this one is next.
-                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
+                time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))
                 continue
             except Exception:
                 if stream.failure is not None:

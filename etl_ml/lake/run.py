@@ -132,4 +132,3 @@ class Run:
         except AlreadyExists:
             return self._recorded(self._run_id, asset) or version
         return version
-

@@ -65,7 +65,7 @@ class Table:
         return UnreadableVersion(
             f"{self._name}: its table cannot be read ({type(error).__name__}).",
             seen=bounded(str(error), 200),
-            where=f"{self._backend.url}/{self._ref.path} at Delta version {self._ref.delta_version}",
+            where=f"{self._backend.url}/{self._ref.path}, Delta version {self._ref.delta_version}",
             fix="ask for an earlier version, or materialize the asset again",
         )
 

@@ -8,14 +8,14 @@ scikit-learn.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from etl_ml import __version__
-from etl_ml.lake import Contents, Lake, Run, Version
+from etl_ml.lake import Contents, Lake, Version
 from etl_ml.orchestration.checks import (
     Checks,
     check_specs,
@@ -79,14 +79,17 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
             "metadata": schema if asset in ("validated_data", "clean_data") else {},
         }
 
-    def asset(name: str, *reads: str, **more: Any) -> Any:
-        return dg.asset(
+    def asset(
+        name: str, *reads: str, **more: Any
+    ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        declared: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
             **facts(name),
             ins={read: dg.AssetIn(key=dg.AssetKey([pipeline.name, read])) for read in reads},
             check_specs=check_specs(pipeline, name) or None,
             resource_defs={lake_key: io_manager},
             **more,
         )
+        return declared
 
     @asset("raw_data")
     def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
@@ -144,7 +147,8 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
             if key in context.selected_asset_keys:
                 yield dg.Output(contents, output_name=name, metadata=told)
             else:  # the two are one truth: the one that was not asked for is written too
-                version = lake_io.store(context.op_execution_context.get_step_execution_context(), key, contents)
+                step = context.op_execution_context.get_step_execution_context()
+                version = lake_io.store(step, key, contents)
                 context.log_event(dg.AssetMaterialization(key, metadata=told | describe(version)))
         if stopped:
             raise dg.Failure("\n".join(stopped.values()), allow_retries=False)
@@ -168,7 +172,8 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
         from etl_ml.transform import transform
 
         last = _latest(lake_io.lake(), pipeline, "transformed_arrays")
-        arrays = transform(clean_data.table.scan(), pipeline, last and last.read("split.json"))
+        previous = last.read("split.json") if last else None
+        arrays = transform(clean_data.table.scan(), pipeline, previous)
         checks = Checks(pipeline, "transformed_arrays", context.selected_asset_check_keys)
         yield from checks.of_problems(("no_leakage", "finite"), arrays.problems)
         if arrays.problems:

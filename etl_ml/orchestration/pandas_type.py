@@ -16,7 +16,8 @@ def dataframe_type(contract: Contract) -> dg.DagsterType:
     from dagster_pandas import create_dagster_pandas_dataframe_type
 
     columns = [_column(name, column) for name, column in contract.columns.items()]
-    return create_dagster_pandas_dataframe_type("ValidatedData", columns=columns)
+    kind: dg.DagsterType = create_dagster_pandas_dataframe_type("ValidatedData", columns=columns)
+    return kind
 
 
 def _column(name: str, column: Column) -> Any:

@@ -144,9 +144,7 @@ class Contract(Section):
             if not name or name != name.strip() or name.startswith(RESERVED):
                 raise ValueError(f"column name {bounded(name)} is empty, padded or reserved")
             if name.lower() in seen:
-                raise ValueError(
-                    f"columns {seen[name.lower()]!r} and {name!r} differ by case only"
-                )
+                raise ValueError(f"columns {seen[name.lower()]!r} and {name!r} differ by case only")
             seen[name.lower()] = name
         for key in self.primary_key:
             if key not in self.columns:

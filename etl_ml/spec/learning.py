@@ -109,13 +109,14 @@ class Candidate(Section):
     """An estimator to try, with the parameters that differ from its defaults."""
 
     name: str
-    params: dict[str, str | int | float | bool | None] = {}
+    params: dict[str, str | int | float | bool | None] = Field({})
 
 
 def _candidate(value: Any) -> Any:
     if isinstance(value, Candidate):
         return value
-    name, params = value, {}
+    name: Any = value
+    params: Any = {}
     if isinstance(value, dict) and len(value) == 1:
         ((name, params),) = value.items()
     if not isinstance(name, str) or not isinstance(params, dict | None):
@@ -194,7 +195,8 @@ class Drift(Section):
     """When new rows count as different from the ones that the model knows."""
 
     reference: Literal["deployed", "previous", "none"] = Field(
-        "deployed", description="The valid rows that the deployed model descends from, or last run's."
+        "deployed",
+        description="The valid rows that the deployed model descends from, or last run's.",
     )
     false_discovery_rate: float = Field(0.05, gt=0, lt=1)
     min_effect: Share = 0.1

@@ -39,7 +39,7 @@ def parse(attributes: Mapping[str, Any], *, file: str) -> Pipeline:
     except ValidationError as error:
         problems = error.errors(include_url=False)
     name = attributes.get("name")
-    title = name if isinstance(name, str) else "pipeline"
+    title = name[:60] if isinstance(name, str) else "pipeline"
     found: dict[str, InvalidPipeline] = {}
     for problem in problems:
         path = _as_written(problem["loc"])

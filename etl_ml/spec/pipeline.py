@@ -67,9 +67,9 @@ class Pipeline(Section):
                 "its labels are in every report"
             )
         labels = columns[self.target.column].allowed
-        if labels and len(labels) == 2 and set(labels) != {0, 1}:
-            if self.target.positive is None:
-                raise ValueError(f"target.positive: name one of the labels {list(labels)}")
+        obvious = labels is None or len(labels) != 2 or set(labels) == {0, 1}
+        if labels and not obvious and self.target.positive is None:
+            raise ValueError(f"target.positive: name one of the labels {list(labels)}")
         if labels and self.target.positive is not None:
             if self.target.positive not in labels:
                 raise ValueError(f"target.positive: not one of the labels {list(labels)}")

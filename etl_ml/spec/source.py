@@ -19,7 +19,8 @@ class FileSource(Section):
         min_length=1, description="Relative to defs.yaml, or absolute; globs are allowed."
     )
     format: Literal["csv", "parquet", "jsonl"] | None = Field(
-        None, description="Default: from the name, e.g. `.csv`, `.csv.gz`, `.jsonl.zst`, `.parquet`."
+        None,
+        description="Default: from the name, e.g. `.csv`, `.csv.gz`, `.jsonl.zst`, `.parquet`.",
     )
     null_values: tuple[str, ...] = Field(
         NULL_VALUES, description="Texts that mean null, compared after trimming white space."

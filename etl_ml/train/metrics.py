@@ -66,11 +66,12 @@ class Scores:
         k = self.classes
         cell = self.target * k + self.predicted
         counts = np.stack([np.bincount(cell, weights=w, minlength=k * k) for w in rows])
-        return counts.reshape(-1, k, k)
+        table: Array = counts.reshape(-1, k, k)
+        return table
 
     def _accuracy(self, weights: Array) -> Array:
         right = (self.target == self.predicted).astype(np.float64)
-        return (weights @ right) / weights.sum(axis=1)
+        return _weighted_mean(right, weights)
 
     def _balanced_accuracy(self, weights: Array) -> Array:
         table = self.confusion(weights)
@@ -107,12 +108,12 @@ class Scores:
     def _log_loss(self, weights: Array) -> Array:
         tiny = np.finfo(np.float64).eps
         chosen = self.probabilities[np.arange(len(self.target)), self.target]
-        return (weights @ -np.log(np.clip(chosen, tiny, 1 - tiny))) / weights.sum(axis=1)
+        return _weighted_mean(-np.log(np.clip(chosen, tiny, 1 - tiny)), weights)
 
     def _brier(self, weights: Array) -> Array:
         one_hot = np.eye(self.classes)[self.target]
         loss = ((self.probabilities - one_hot) ** 2).sum(axis=1)
-        return (weights @ loss) / weights.sum(axis=1) / (2 if self.classes == 2 else 1)
+        return _weighted_mean(loss / (2 if self.classes == 2 else 1), weights)
 
     def _average(self, by_class: Array, table: Array) -> Array:
         """The positive class's value, or the mean over the classes that occur."""
@@ -145,8 +146,10 @@ class Scores:
 def decide(probabilities: Array, threshold: float) -> Array:
     """The predicted class of each row: int array (n,)."""
     if probabilities.shape[1] == 2:
-        return (probabilities[:, 1] >= threshold).astype(np.int64)
-    return probabilities.argmax(axis=1).astype(np.int64)
+        predicted: Array = probabilities[:, 1] >= threshold
+    else:
+        predicted = probabilities.argmax(axis=1)
+    return predicted.astype(np.int64)
 
 
 def bootstrap(
@@ -177,6 +180,11 @@ def _resamples(units: Array, seed: int, draws: int) -> Iterator[Array]:
         size = min(at_once, draws - start)
         times = rng.multinomial(count, np.full(count, 1 / count), size=size)
         yield times[:, member].astype(np.float64)
+
+
+def _weighted_mean(values: Array, weights: Array) -> Array:
+    mean: Array = (weights @ values) / weights.sum(axis=1)
+    return mean
 
 
 def _diagonal(table: Array) -> Array:

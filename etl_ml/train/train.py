@@ -182,7 +182,7 @@ def _cross_validate(
             # library has errors of its own.
             problem = f"{type(error).__name__}: {error}"[:300]
             log.append({"candidate": candidate.name, "fold": number, "error": problem})
-            failed = {"mean": None, "std": None, "folds": [], "fit_seconds": round(spent, 3)}
+            failed: dict[str, Any] = {"mean": None, "std": None, "folds": [], "fit_seconds": round(spent, 3)}
             return entry | failed | {"error": problem}
         spent += seconds
         scores.append(score)

@@ -208,7 +208,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         categories = [n for n, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)]
         return frame.with_columns(pl.col(categories).cast(pl.String)) if categories else frame
 
-    def _from_pandas(self, X: pd.DataFrame, name: str) -> pl.Series:
+    def _from_pandas(self, X: Any, name: str) -> pl.Series:
         if list(X.columns).count(name) > 1:
             raise UnusableFrame(f"the frame has two columns {name!r}.", fix="rename one of them")
         # Arrow's own message shows a value, which may be sensitive.
@@ -218,38 +218,41 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _learn_number(self, values: pl.Series) -> dict[str, float | None]:
         values = pl.select(_number(pl.lit(values))).to_series()
-        numbers = values.drop_nulls()
-        low = high = None
-        if len(numbers) and self.outliers == "iqr":
-            q1, q3 = numbers.quantile(0.25, "linear"), numbers.quantile(0.75, "linear")
-            reach = self.outlier_factor * (q3 - q1)  # type: ignore[operator]
-            low, high = q1 - reach, q3 + reach  # type: ignore[operator]
-        elif len(numbers) and self.outliers == "zscore":
-            mean, reach = numbers.mean(), self.outlier_factor * numbers.std(ddof=0)  # type: ignore[operator]
-            low, high = mean - reach, mean + reach  # type: ignore[operator]
-        learned: dict[str, float | None] = {"low": low, "high": high}
-        bounded_values = pl.select(self._limited(pl.lit(values), learned)).to_series()
-        numbers = bounded_values.drop_nulls()
+        learned = dict(zip(("low", "high"), self._limits(values.drop_nulls().to_numpy()), strict=True))
+        limited = pl.select(self._limited(pl.lit(values), learned)).to_series()
         fill = 0.0
-        if len(numbers) and self.numeric_impute != "constant":
-            fill = {
-                "mean": lambda: numbers.mean(),
-                "median": lambda: numbers.median(),
-                "most_frequent": lambda: numbers.mode().min(),
-            }[self.numeric_impute]()
-        numbers = bounded_values.fill_null(fill)
-        center, scale = 0.0, 1.0
-        if self.scale == "standard":
-            center, scale = numbers.mean(), numbers.std(ddof=0)  # type: ignore[assignment]
-            if scale <= len(numbers) * _EPSILON * abs(center):
-                scale = 0.0  # nothing but the rounding of the mean
-        elif self.scale == "robust":
-            center = numbers.median()  # type: ignore[assignment]
-            scale = numbers.quantile(0.75, "linear") - numbers.quantile(0.25, "linear")  # type: ignore[operator]
-        elif self.scale == "minmax":
-            center, scale = numbers.min(), numbers.max() - numbers.min()  # type: ignore[operator,assignment]
+        if limited.null_count() < len(limited) and self.numeric_impute != "constant":
+            statistic = limited.drop_nulls()
+            if self.numeric_impute == "most_frequent":
+                statistic = statistic.mode().sort().head(1)
+            known = statistic.to_numpy()
+            fill = float(np.mean(known) if self.numeric_impute == "mean" else np.median(known))
+        center, scale = self._center_and_scale(limited.fill_null(fill).to_numpy())
         # As scikit-learn: a constant column is centered and not divided.
         return learned | {"fill": fill, "center": center, "scale": scale or 1.0}
+
+    def _limits(self, known: np.ndarray[Any, Any]) -> tuple[float | None, float | None]:
+        if not len(known) or self.outliers == "none":
+            return None, None
+        if self.outliers == "iqr":
+            low, high = map(float, np.quantile(known, [0.25, 0.75]))
+            reach = self.outlier_factor * (high - low)
+        else:
+            low = high = float(known.mean())
+            reach = self.outlier_factor * float(known.std())
+        return low - reach, high + reach
+
+    def _center_and_scale(self, filled: np.ndarray[Any, Any]) -> tuple[float, float]:
+        if not len(filled) or self.scale == "none":
+            return 0.0, 1.0
+        if self.scale == "standard":
+            center, scale = float(filled.mean()), float(filled.std())
+            # Nothing but the rounding of the mean.
+            return center, 0.0 if scale <= len(filled) * _EPSILON * abs(center) else scale
+        if self.scale == "robust":
+            low, middle, high = map(float, np.quantile(filled, [0.25, 0.5, 0.75]))
+            return middle, high - low
+        return float(filled.min()), float(filled.max()) - float(filled.min())
 
     def _learn_levels(self, values: pl.Series) -> dict[str, Any]:
         present_values = values.drop_nulls()
@@ -312,9 +315,10 @@ def _distinct(names: Iterable[str]) -> list[str]:
     """The names; one that came before is told apart by a mark."""
     found: dict[str, None] = {}
     for name in names:
-        while name in found:
-            name += "'"
-        found[name] = None
+        distinct = name
+        while distinct in found:
+            distinct += "'"
+        found[distinct] = None
     return list(found)
 
 

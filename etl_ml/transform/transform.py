@@ -177,8 +177,9 @@ def _problems(
             f"{shared} rows, and {equal} different feature rows, are on both sides of the split."
         )
     names = arrays.preprocessor.feature_names_out_
-    finite = np.isfinite(arrays.train_features).all(0) & np.isfinite(arrays.test_features).all(0)
-    if not finite.all():
-        bad = [name for name, good in zip(names, finite, strict=True) if not good]
+    sides = (arrays.train_features, arrays.test_features)
+    finite = np.logical_and.reduce([np.isfinite(side).all(axis=0) for side in sides])
+    if not np.all(finite):
+        bad = [name for place, name in enumerate(names) if not finite[place]]
         problems["finite"] = f"features with NaN or infinite values: {', '.join(bad[:8])}."
     return problems

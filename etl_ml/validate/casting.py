@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 # Up to here every integer is a float64 and back.
 _EXACT = 2**53
+_FEW_DIGITS = r"^[+-]?\.?(\d\.?){1,15}[eE][+-]?\d{1,2}$"
+_LEAP = r":\d{2}:60"  # no second of UTC days in microseconds; it would become the next one
+_DAY = r"^\d{4}-\d{2}-\d{2}([Tt ]|$)"
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
 _DATETIMES = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
 _LOCAL = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
@@ -58,6 +61,10 @@ def cast(value: pl.Expr, source: pl.DataType, column: Column) -> pl.Expr:
     target = polars_type(column.type)
     if source == pl.String:
         return _from_text(value, column.type)
+    if source.is_nested() or source == pl.Binary:
+        return pl.lit(None, target)
+    if source == target == pl.Date:
+        return value
     if target == pl.Datetime("us", "UTC"):
         if isinstance(source, pl.Datetime):
             zoned = value.dt.convert_time_zone("UTC") if source.time_zone else value
@@ -70,10 +77,15 @@ def cast(value: pl.Expr, source: pl.DataType, column: Column) -> pl.Expr:
         return pl.when(day.cast(source) == value).then(day)
     if target == pl.String:
         return value.cast(pl.String, strict=False)
-    if source.is_temporal() or source.is_nested() or target.is_temporal():
+    if source.is_temporal() or target.is_temporal():
         return pl.lit(None, target)
     if target == pl.Boolean:
-        return pl.when(value.cast(pl.Float64) == 0).then(False).when(value.cast(pl.Float64) == 1).then(True)
+        return (
+            pl.when(value.cast(pl.Float64) == 0)
+            .then(False)
+            .when(value.cast(pl.Float64) == 1)
+            .then(True)
+        )
     converted = value.cast(target, strict=False)
     exact = converted.cast(source, strict=False) == value
     if target == pl.Float64:
@@ -91,11 +103,12 @@ def _from_text(text: pl.Expr, kind: ColumnType) -> pl.Expr:
         # The text "NaN" is no number; source.null_values can say that it means null.
         return pl.when(number.is_finite()).then(number)
     if kind == "integer":
-        whole = (number.round() == number) & (number.abs() <= _EXACT)
-        # 1.0 and 1e3 are integers, as other tools write them; beyond 2^53 only digits are exact.
+        # 1.0 and 1e3 are integers, as other tools write them. A float tells decimals of up to 15
+        # digits apart, so that among these what looks whole is whole.
+        exact = text.str.contains(_FEW_DIGITS) & (number.abs() <= _EXACT)
         return pl.coalesce(
-            text.cast(pl.Int64, strict=False),
-            pl.when(whole).then(number.cast(pl.Int64, strict=False)),
+            text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False),
+            pl.when(exact & (number.round() == number)).then(number.cast(pl.Int64, strict=False)),
         )
     if kind == "boolean":
         lower = text.str.to_lowercase()
@@ -111,6 +124,7 @@ def _moment(text: pl.Expr) -> pl.Expr:
     """ISO 8601: a date, or a date and time; without an offset the time is UTC."""
     import polars as pl
 
+    text = pl.when(text.str.contains(_DAY) & ~text.str.contains(_LEAP)).then(text)
     plain = text.str.replace(r"^(\d{4}-\d{2}-\d{2})[Tt]", "${1} ").str.replace("[Zz]$", "+00:00")
     zoned = [
         plain.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)

@@ -43,9 +43,14 @@ def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> dict[st
             for label, statistic in _statistics(pl.col(name), schema[name], column).items()
         ]
     top = [
-        rows.select(pl.col(name)).drop_nulls().group_by(name).len("count")
-        .sort(["count", name], descending=[True, False]).head(_TOP)
-        for name, column in columns.items() if _countable(schema[name], column)
+        rows.select(pl.col(name))
+        .drop_nulls()
+        .group_by(name)
+        .len("count")
+        .sort(["count", name], descending=[True, False])
+        .head(_TOP)
+        for name, column in columns.items()
+        if _countable(schema[name], column)
     ]
     values, *tops = pl.collect_all([rows.select(wanted), *top], engine="streaming")
     found = values.row(0, named=True)
@@ -66,12 +71,14 @@ def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> dict[st
 
 
 def _statistics(value: pl.Expr, kind: pl.DataType, column: Column | None) -> dict[str, pl.Expr]:
+    import polars as pl
+
     basic = {
         "count": value.count(),
         "nulls": value.null_count(),
         "distinct": value.drop_nulls().approx_n_unique(),
     }
-    if kind.is_nested():
+    if kind.is_nested() or kind == pl.Binary:
         return {key: basic[key] for key in ("count", "nulls")}
     if column is not None and column.sensitive:
         return basic

@@ -1,4 +1,4 @@
-"""The front door: rows that keep the contract, rows that do not and why, and what both look like."""
+"""The front door: rows that keep the contract, and rows that do not and why."""
 
 from __future__ import annotations
 
@@ -139,11 +139,12 @@ def _present(name: str) -> str:
     return f"_etl_ml_present {name}"
 
 
-def _repeated(names: Iterable[str]) -> str:
-    return f"_etl_ml_repeated {', '.join(names)}"
+def _repeated(name: str) -> str:
+    return f"_etl_ml_repeated {name}"
 
 
 _SUPERSEDED = "_etl_ml_superseded"
+_CONFLICT = "_etl_ml_conflict"
 
 
 def _superseded() -> pl.Expr:
@@ -170,15 +171,21 @@ def _checked(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list
     for name, column in contract.columns.items():
         content, there = present(pl.col(name), schema[name], nulls)
         added.append(there.alias(_present(name)))
-        added.append(cast(content, schema[name], column).cast(polars_type(column.type)).alias(_value(name)))
+        added.append(
+            cast(content, schema[name], column).cast(polars_type(column.type)).alias(_value(name))
+        )
     checked = rows.with_columns(added)
-    keys = [(name,) for name, column in contract.columns.items() if column.unique]
-    for key in keys:
-        checked = _mark_repeated(checked, key)
+    repeated: dict[str, str] = {}
     if contract.primary_key:
         checked = _mark_superseded(checked, contract)
+        if len(contract.primary_key) == 1:
+            repeated[contract.primary_key[0]] = _CONFLICT
     else:
         checked = checked.with_columns(pl.lit(False).alias(_SUPERSEDED))
+    for name, column in contract.columns.items():
+        if column.unique and name not in repeated:
+            checked = _mark_repeated(checked, name)
+            repeated[name] = _repeated(name)
     required = {pipeline.target.column, *contract.primary_key}
     rules = [
         rule
@@ -189,33 +196,34 @@ def _checked(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list
             value=_value(name),
             present=_present(name),
             required=name in required or not column.nullable,
-            repeated=_repeated((name,)) if column.unique else None,
+            repeated=repeated.get(name),
         )
     ]
     flags = [rule.broken.alias(rule.flag) for rule in rules]
     flagged: pl.LazyFrame = nw.from_native(checked).with_columns(*flags).to_native()
-    if contract.primary_key:
-        key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col("_etl_ml_conflict"))
-        if contract.primary_key not in keys:
-            rules.append(key_rule)
-            flagged = flagged.with_columns(pl.col("_etl_ml_conflict").alias(key_rule.flag))
+    if len(contract.primary_key) > 1:
+        key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col(_CONFLICT))
+        rules.append(key_rule)
+        flagged = flagged.with_columns(pl.col(_CONFLICT).alias(key_rule.flag))
     return flagged, rules
 
 
-def _mark_repeated(rows: pl.LazyFrame, key: Sequence[str]) -> pl.LazyFrame:
+def _mark_repeated(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """Values that stand in several rows; a superseded row is not another row."""
     import polars as pl
 
-    values = [_value(name) for name in key]
+    value = _value(name)
     repeated = (
-        rows.select(values)
+        rows.filter(~_superseded())
+        .select(value)
         .drop_nulls()
-        .group_by(values)
+        .group_by(value)
         .len("_etl_ml_count")
         .filter(pl.col("_etl_ml_count") > 1)
-        .select(*values, pl.lit(True).alias(_repeated(key)))
+        .select(value, pl.lit(True).alias(_repeated(name)))
     )
-    return rows.join(repeated, on=values, how="left").with_columns(
-        pl.col(_repeated(key)).fill_null(False)
+    return rows.join(repeated, on=value, how="left").with_columns(
+        pl.col(_repeated(name)).fill_null(False)
     )
 
 
@@ -224,7 +232,9 @@ def _mark_superseded(rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
     import polars as pl
 
     key = [_value(name) for name in contract.primary_key]
-    content = pl.struct(_value(name) for name in contract.columns).hash()
+    # A cell that could not be cast is not the same as no cell.
+    parts = [part for name in contract.columns for part in (_value(name), _present(name))]
+    content = pl.struct(parts).hash()
     groups = (
         rows.select(*key, ROW, content.alias("_etl_ml_content"))
         .drop_nulls(key)
@@ -239,7 +249,7 @@ def _mark_superseded(rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
     conflict = (pl.col("_etl_ml_contents") > 1).fill_null(False)
     later = (pl.col(ROW) != pl.col("_etl_ml_first")).fill_null(False)
     return rows.join(groups, on=key, how="left").with_columns(
-        conflict.alias("_etl_ml_conflict"), (later & ~conflict).alias(_SUPERSEDED)
+        conflict.alias(_CONFLICT), (later & ~conflict).alias(_SUPERSEDED)
     )
 
 
@@ -279,8 +289,12 @@ def _examples(checked: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str
     column = contract.columns.get(rule.column)
     if column is None or column.sensitive:
         return []
-    cells = checked.filter(pl.col(rule.flag)).select(pl.col(rule.column).cast(pl.String, strict=False))
-    values = cells.unique().sort(rule.column).head(_EXAMPLES).collect(engine="streaming").to_series()
+    kind = checked.collect_schema()[rule.column]
+    if kind.is_nested() or kind == pl.Binary:
+        return []
+    cell = pl.col(rule.column).cast(pl.String, strict=False)
+    cells = checked.filter(pl.col(rule.flag)).select(cell).unique().sort(rule.column)
+    values = cells.head(_EXAMPLES).collect(engine="streaming").to_series()
     return [value if value is None else value[:100] for value in values]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 from etl_ml.spec.learning import Cleaning as CleaningSpec
 from etl_ml.transform import Cleaning, clean
 from etl_ml_tests.transform.frames import ROW
@@ -108,7 +109,9 @@ def test_the_json_of_many_blocks_is_ordered_and_whole() -> None:
     assert text == b"".join(b'{"n":%d}\n' % n for n in range(count))
 
 
-@pytest.mark.parametrize(("limit", "written", "complete"), [(4, 4, False), (6, 6, True), (0, 0, False)])
+@pytest.mark.parametrize(
+    ("limit", "written", "complete"), [(4, 4, False), (6, 6, True), (0, 0, False)]
+)
 def test_a_cut_json_is_reported(limit: int, written: int, complete: bool) -> None:
     result = cleaned(ROWS, json_rows=limit)
     assert result.report["json"] == {"rows": written, "complete": complete}

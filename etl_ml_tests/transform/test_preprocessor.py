@@ -96,7 +96,11 @@ def test_outlier_limits_are_numpys_and_come_before_imputing(
     assert (np.isfinite(values) & (values != np.clip(values, low, high))).any()
     fill = np.nanmean(limited(values), axis=0)
     ours = Preprocessor(
-        NUMERIC, numeric_impute="mean", outliers=method, outlier_factor=factor, outlier_action=action
+        NUMERIC,
+        numeric_impute="mean",
+        outliers=method,
+        outlier_factor=factor,
+        outlier_action=action,
     ).fit(TRAIN)
     for side in (TRAIN, TEST):
         expected = limited(side.to_numpy())
@@ -147,9 +151,7 @@ def test_parts_of_dates_are_pandas_in_utc() -> None:
     local = pd.DataFrame({"at": moments.dt.tz_localize("UTC").dt.tz_convert("Asia/Kolkata")})
     ours = Preprocessor({"at": "datetime"}, datetime_parts=parts).fit(local)
     utc = moments.dt
-    expected = np.column_stack(
-        [utc.year, utc.month, utc.day, utc.dayofweek + 1, utc.hour]
-    )
+    expected = np.column_stack([utc.year, utc.month, utc.day, utc.dayofweek + 1, utc.hour])
     expected[np.isnan(expected)] = -1
     assert close(ours.transform(local), expected)
     assert close(ours.transform(pd.DataFrame({"at": moments})), expected)
@@ -286,10 +288,17 @@ def test_a_constant_column_is_centred_and_not_blown_up(scale: str, value: float)
     assert np.allclose(one(column.ravel(), scale=scale), peer, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"scale": s} for s in SCALERS] + [
-    {"outliers": "iqr"}, {"outliers": "zscore"}, {"numeric_impute": "mean"},
-    {"outliers": "zscore", "outlier_action": "null", "scale": "standard"},
-], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": s} for s in SCALERS]
+    + [
+        {"outliers": "iqr"},
+        {"outliers": "zscore"},
+        {"numeric_impute": "mean"},
+        {"outliers": "zscore", "outlier_action": "null", "scale": "standard"},
+    ],
+    ids=str,
+)
 def test_huge_numbers_stay_finite_and_in_order(options: dict[str, str]) -> None:
     found = one([1e308, -1e308, 1e308, 0.0, 5.0, None], **options)
     assert np.isfinite(found).all()
@@ -310,7 +319,9 @@ def test_columns_whose_feature_names_meet_are_all_there_under_names_of_their_own
 
 
 def test_missing_columns_are_named_with_the_nearest() -> None:
-    ours = Preprocessor({"income": "float", "age": "float"}).fit(pl.DataFrame({"income": [1.0], "age": [1.0]}))
+    ours = Preprocessor({"income": "float", "age": "float"}).fit(
+        pl.DataFrame({"income": [1.0], "age": [1.0]})
+    )
     with pytest.raises(UnusableFrame) as refused:
         ours.transform(pl.DataFrame({"incom": [1.0], "years": [1.0]}))
     assert "no column 'income', 'age'" in refused.value.what
@@ -334,9 +345,20 @@ def test_missing_columns_are_named_with_the_nearest() -> None:
     ids=str,
 )
 def test_a_value_of_another_type_is_refused_and_its_column_named(kind: str, values: Any) -> None:
-    good = {"integer": 1, "float": 1.0, "boolean": True, "string": "a", "datetime": None, "date": None}
+    good = {
+        "integer": 1,
+        "float": 1.0,
+        "boolean": True,
+        "string": "a",
+        "datetime": None,
+        "date": None,
+    }
     ours = Preprocessor({"x": kind}).fit(pl.DataFrame({"x": [good[kind]]}))
-    frame = pl.DataFrame({"x": values}) if isinstance(values, pl.Series) else pd.DataFrame({"x": values})
+    frame = (
+        pl.DataFrame({"x": values})
+        if isinstance(values, pl.Series)
+        else pd.DataFrame({"x": values})
+    )
     with pytest.raises(UnusableFrame, match=f"column 'x' holds a value that is not of type {kind}"):
         ours.transform(frame)
 
@@ -349,7 +371,10 @@ def test_a_column_that_stands_twice_is_refused() -> None:
 
 def test_sensitive_values_are_in_no_feature_name_and_no_message() -> None:
     people = pl.DataFrame({"mail": [SECRET, "b@example.org"], "age": [1, 2]})
-    columns = {"mail": Column(type="string", sensitive=True), "age": Column(type="integer", sensitive=True)}
+    columns = {
+        "mail": Column(type="string", sensitive=True),
+        "age": Column(type="integer", sensitive=True),
+    }
     ours = Preprocessor.of(columns, Features()).fit(people)
     assert ours.feature_names_out_ == ["mail=#1", "mail=#2", "age"]
     for frame in (

@@ -22,7 +22,9 @@ FEATURES = ("age", "income", "country", "opened")
 
 def on_test_side(row: dict[str, object], columns: tuple[str, ...], seed: int, size: float) -> bool:
     """Keyed BLAKE2b-128 of the canonical encoding, its first 8 bytes as a share of 2^64."""
-    digest = hashlib.blake2b(encoded_row(row, columns), digest_size=16, key=str(seed).encode()).digest()
+    digest = hashlib.blake2b(
+        encoded_row(row, columns), digest_size=16, key=str(seed).encode()
+    ).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < size
 
 
@@ -87,7 +89,9 @@ def test_equal_feature_rows_are_never_on_both_sides(seed: int, levels: int, miss
     names = list("abcdefgh")
     rows = pl.DataFrame(rng.integers(0, levels, (1500, 8)), schema=names, orient="row")
     if missing:
-        rows = rows.with_columns(pl.when(pl.col("a") == 0).then(None).otherwise(pl.col("a")).alias("a"))
+        rows = rows.with_columns(
+            pl.when(pl.col("a") == 0).then(None).otherwise(pl.col("a")).alias("a")
+        )
     rows = rows.with_columns(pl.Series("y", rng.integers(0, 2, 1500)))
     try:
         sides = split(rows, _binary())
@@ -171,7 +175,10 @@ def test_a_class_that_one_side_lacks_is_refused_by_name(side: str) -> None:
     rare = np.array([on_test_side(r, FEATURES, 42, 0.2) for r in rows.to_dicts()])
     labels = np.where(rare if side == "train" else ~rare, 1, 0)
     with pytest.raises(SplitError, match=f"no {side} row is of class 1"):
-        split(rows.with_columns(pl.Series("defaulted", np.where(labels == 1, [0, 1] * 300, 0))), make_pipeline())
+        split(
+            rows.with_columns(pl.Series("defaulted", np.where(labels == 1, [0, 1] * 300, 0))),
+            make_pipeline(),
+        )
 
 
 def test_leaks_counts_the_values_on_both_sides_once() -> None:

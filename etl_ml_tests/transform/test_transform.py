@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,11 @@ def test_every_row_is_on_one_side_with_its_own_label(arrays: Arrays) -> None:
 
 
 def test_the_arrays_have_the_types_and_shapes_that_are_promised(arrays: Arrays) -> None:
-    n, m, k = len(arrays.train_rows), len(arrays.test_rows), len(arrays.files()["feature_names.json"])
+    n, m, k = (
+        len(arrays.train_rows),
+        len(arrays.test_rows),
+        len(arrays.files()["feature_names.json"]),
+    )
     assert arrays.train_features.shape == (n, k)
     assert arrays.test_features.shape == (m, k)
     assert arrays.train_features.dtype == arrays.test_features.dtype == np.float32
@@ -79,7 +84,9 @@ def test_scaling_is_learned_from_training_rows_only() -> None:
     pipeline = make_pipeline(features={"numeric": {"scale": "standard"}})
     wild = _wild_test_rows(pipeline)
     tame = transform(ROWS.lazy(), pipeline)
-    spoilt = transform(wild.lazy(), pipeline, {"unit": "features", "columns": ["age", "country", "opened"]})
+    spoilt = transform(
+        wild.lazy(), pipeline, {"unit": "features", "columns": ["age", "country", "opened"]}
+    )
     place = tame.preprocessor.feature_names_out_.index("income")
     income = ROWS.sort(ROW).filter(pl.col(ROW).is_in(spoilt.train_rows.tolist()))["income"]
     expected = StandardScaler().fit_transform(income.to_numpy().reshape(-1, 1)).ravel()
@@ -129,7 +136,9 @@ def test_equal_rows_may_part_by_their_key_and_that_is_no_leak() -> None:
         split={"keep_duplicates_together": False},
     )
     half = loans(300)
-    rows = identified(pl.concat([half, half]).with_row_index("id").with_columns(pl.col("id").cast(pl.Int64)))
+    rows = identified(
+        pl.concat([half, half]).with_row_index("id").with_columns(pl.col("id").cast(pl.Int64))
+    )
     found = transform(rows.lazy(), pipeline)
     assert found.split["unit"] == "primary_key"
     assert "id" not in found.preprocessor.columns
@@ -138,7 +147,9 @@ def test_equal_rows_may_part_by_their_key_and_that_is_no_leak() -> None:
     assert keep.split["train"]["units"] + keep.split["test"]["units"] == 300
 
 
-def _planted(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> Callable[..., Sides]:
+def _planted(
+    change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]],
+) -> Callable[..., Sides]:
     def bad(*args: Any) -> Sides:
         sides = split(*args)
         return Sides(change(sides.test), sides.units, sides.columns, sides.unit)
@@ -160,7 +171,8 @@ def test_the_leakage_check_catches_an_equal_feature_row_on_both_sides(
         changed[places.to_list()] = [True, False]
         return changed
 
-    monkeypatch.setattr("etl_ml.transform.transform.split", _planted(apart))
+    module = import_module("etl_ml.transform.transform")
+    monkeypatch.setattr(module, "split", _planted(apart))
     problems = transform(rows.lazy(), make_pipeline()).problems
     assert list(problems) == ["no_leakage"]
     assert problems["no_leakage"].startswith("0 rows, and 1 different feature rows")
@@ -169,7 +181,9 @@ def test_the_leakage_check_catches_an_equal_feature_row_on_both_sides(
 def test_the_leakage_check_catches_a_row_that_stands_twice() -> None:
     half = identified(loans(300, seed=1))
     other = loans(300, seed=2).with_columns(half[ROW])
-    problems = transform(pl.concat([half, other.select(half.columns)]).lazy(), make_pipeline()).problems
+    problems = transform(
+        pl.concat([half, other.select(half.columns)]).lazy(), make_pipeline()
+    ).problems
     test = [set(side[ROW]) for side in _sides(half, other.select(half.columns))]
     assert problems["no_leakage"].startswith(f"{len(test[0] & test[1])} rows")
 

@@ -1,0 +1,41 @@
+"""A process of its own that writes into a lake, for the tests that race and kill writers.
+
+`python -m etl_ml_tests.lake.writer_process LAKE NUMBER VERSIONS START`: waits for the file START,
+then writes that many versions (for ever when 0), each a table and two files that hold NUMBER.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from etl_ml.lake import Contents, open_lake
+
+ROWS = 40
+
+
+def contents(number: int) -> Contents:
+    rows = pl.LazyFrame(
+        {"_etl_ml_row": [f"{number}-{i}" for i in range(ROWS)], "by": [number] * ROWS}
+    )
+    return Contents(rows, {"by.json": {"by": number}, "by.npy": np.full(20_000, number)})
+
+
+def main(lake: str, number: int, versions: int, start: Path) -> None:
+    opened = open_lake(lake)
+    (start.parent / f"ready-{number}").touch()
+    while not start.exists():
+        time.sleep(0.005)
+    for i in count():
+        if versions and i >= versions:
+            return
+        opened.write("p", "raw_data", contents(number), run_id=str(number))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,44 @@
+"""Gates, candidates and metrics."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from etl_ml.spec.learning import CANDIDATES, LOSSES, METRICS, SCORES, Evaluation, Metric, Training
+
+
+def test_the_metrics_of_the_gates_are_the_scores_and_losses() -> None:
+    assert set(METRICS) == set(Metric.__args__)  # type: ignore[attr-defined]
+    assert not set(SCORES) & set(LOSSES)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_every_candidate_is_known_by_its_name(name: str) -> None:
+    plain, null, given = Training.model_validate(
+        {"candidates": [name, {name: None}, {name: {"p": 1}}]}
+    ).candidates
+    assert (plain.name, plain.params) == (null.name, null.params) == (name, {})
+    assert (given.name, given.params) == (name, {"p": 1})
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_score_above_one_can_never_be_met(score: Metric) -> None:
+    with pytest.raises(ValidationError, match="can never be met"):
+        Evaluation(gates={score: 1.001})
+    assert Evaluation(gates={score: 1.0}).gates[score] == 1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_below_zero_can_never_be_met(loss: Metric) -> None:
+    with pytest.raises(ValidationError, match="can never be met"):
+        Evaluation(gates={loss: -0.001})
+    assert Evaluation(gates={loss: 3.0}).gates[loss] == 3
+
+
+@pytest.mark.parametrize("limit", [math.nan, math.inf, -math.inf])
+def test_a_gate_is_a_number(limit: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        Evaluation(gates={"f1": limit})
