@@ -109,7 +109,9 @@ def _print(spent: dict[str, list[float]]) -> None:
     median = {name: statistics.median(seconds) for name, seconds in spent.items()}
     ratios = [
         run / (script + empty)
-        for run, script, empty in zip(spent["run"], spent["script"], spent["empty graph"], strict=True)
+        for run, script, empty in zip(
+            spent["run"], spent["script"], spent["empty graph"], strict=True
+        )
     ]
     rows = [
         ("dagster asset materialize", median["run"]),

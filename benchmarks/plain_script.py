@@ -1,6 +1,6 @@
 """The whole pipeline without Dagster: the same stage functions, the same bytes in a lake.
 
-    python benchmarks/plain_script.py DEFS_YAML LAKE
+python benchmarks/plain_script.py DEFS_YAML LAKE
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def main(defs: Path, url: str) -> None:
         return lake.write(pipeline.name, asset, contents, upstream=upstream)
 
     key = pipeline.contract.primary_key
-    raw = write("raw_data", Contents(extract(pipeline.source, base=defs.parent, primary_key=key).rows))
+    raw = write(
+        "raw_data", Contents(extract(pipeline.source, base=defs.parent, primary_key=key).rows)
+    )
 
     checked = validate(raw.table.scan(), pipeline)
     reports: dict[str, Any] = {

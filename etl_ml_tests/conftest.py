@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +50,7 @@ def phishing_attributes() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def demo(
-    tmp_path_factory: pytest.TempPathFactory, phishing_attributes: dict[str, Any]
-) -> Iterator[Project]:
+def demo(tmp_path_factory: pytest.TempPathFactory, phishing_attributes: dict[str, Any]) -> Project:
     """A project in which the phishing pipeline has been materialized once; only read it."""
     project = Project(tmp_path_factory.mktemp("demo") / "project")
     data = (PHISHING / "website_phishing.csv").read_bytes()
@@ -63,4 +60,4 @@ def demo(
             patch.delenv(name, raising=False)
         result = project.materialize(pipeline="phishing")
     assert result.success
-    yield project
+    return project

@@ -80,7 +80,8 @@ class Project:
         self.package = root / self.module
         self.package.mkdir(parents=True)
         (root / "pyproject.toml").write_text(
-            f'[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "{self.module}"\n'
+            '[tool.dg]\ndirectory_type = "project"\n'
+            f'[tool.dg.project]\nroot_module = "{self.module}"\n'
             f'code_location_name = "{self.module}.definitions"\n'
             f'code_location_target_module = "{self.module}.definitions"\n'
         )
@@ -148,10 +149,9 @@ class Project:
         """Materialize assets of a pipeline (all by default) in this process."""
         with self.loaded() as defs:
             job = defs.resolve_implicit_global_asset_job_def()
-            selection = (
-                [dg.AssetKey([pipeline, asset]) for asset in assets]
-                or [key for key in job.asset_layer.executable_asset_keys if key.path[0] == pipeline]
-            )
+            selection = [dg.AssetKey([pipeline, asset]) for asset in assets] or [
+                key for key in job.asset_layer.executable_asset_keys if key.path[0] == pipeline
+            ]
             return job.execute_in_process(
                 asset_selection=selection, raise_on_error=False, instance=instance
             )

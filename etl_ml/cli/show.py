@@ -98,7 +98,8 @@ def _heading(version: Version) -> Text:
     upstream = ", ".join(f"{name} {number}" for name, number in manifest.upstream.items())
     lines = [
         f"{manifest.pipeline}/{manifest.asset} {manifest.version}",
-        f"made     {manifest.created_at}" + (f" by run {manifest.run_id}" if manifest.run_id else ""),
+        f"made     {manifest.created_at}"
+        + (f" by run {manifest.run_id}" if manifest.run_id else ""),
         *([f"from     {upstream}"] if upstream else []),
         *([f"rows     {manifest.table.rows:,}"] if manifest.table else []),
         f"files    {version.url}",
@@ -108,7 +109,9 @@ def _heading(version: Version) -> Text:
     return text
 
 
-def _overview(lake: Lake, pipeline: str, versions: Mapping[str, Version]) -> Iterator[RenderableType]:
+def _overview(
+    lake: Lake, pipeline: str, versions: Mapping[str, Version]
+) -> Iterator[RenderableType]:
     rows = []
     for asset, version in versions.items():
         table_ref = version.manifest.table
@@ -121,7 +124,8 @@ def _overview(lake: Lake, pipeline: str, versions: Mapping[str, Version]) -> Ite
         yield from _evaluated(versions["model_evaluation"])
     head = Log(lake, pipeline).head()
     told = (
-        f"The champion is version {head.version} since {head.at[:19].replace('T', ' ')} UTC: {head.reason}."
+        f"The champion is version {head.version} since {head.at[:19].replace('T', ' ')} UTC: "
+        f"{head.reason}."
         if head
         else "There is no champion yet."
     )
@@ -164,7 +168,12 @@ def _validated(version: Version) -> Iterator[RenderableType]:
     broken = [check for check in report["checks"] if not check["passed"]]
     if broken:
         rows = [
-            [c["column"] or "", c["name"], c["failed_rows"], c.get("problem") or listed(c["examples"])]
+            [
+                c["column"] or "",
+                c["name"],
+                c["failed_rows"],
+                c.get("problem") or listed(c["examples"]),
+            ]
             for c in sorted(broken, key=lambda check: -check["failed_rows"])
         ]
         yield table("Broken rules", ["column", "rule", "rows", "examples"], rows)
@@ -221,4 +230,6 @@ def _evaluated(version: Version) -> Iterator[RenderableType]:
     if champion:
         yield Text(f"Against champion {champion['version']}: {champion['reason']}.")
     verdict = "May be deployed." if report["deployable"] else "Not deployable: "
-    yield Text(verdict + "; ".join(report["reasons"]), style="green" if report["deployable"] else "red")
+    yield Text(
+        verdict + "; ".join(report["reasons"]), style="green" if report["deployable"] else "red"
+    )

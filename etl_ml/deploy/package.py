@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 FORMAT = 1
 _SAMPLE = 20
 _JUDGEMENT = ("evaluation_report.json", "model_card.md")
-_NEEDED = ("etl_ml", "lightgbm", "narwhals", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "skops")
+_NEEDED = (
+    "etl_ml",
+    "lightgbm",
+    "narwhals",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "skops",
+)
 
 
 class UnreadablePackage(EtlMlError):

@@ -28,7 +28,9 @@ class NotLoadable(EtlMlError):
     """A package that a fresh process could not load or ask."""
 
 
-def largest_difference(package: Package, rows: pl.DataFrame, expected: np.ndarray[Any, Any]) -> float:
+def largest_difference(
+    package: Package, rows: pl.DataFrame, expected: np.ndarray[Any, Any]
+) -> float:
     """The largest difference between a package's answers and the expected ones; NaN if one is NaN.
 
     Parameters
@@ -52,14 +54,15 @@ def largest_difference(package: Package, rows: pl.DataFrame, expected: np.ndarra
             )
         except subprocess.TimeoutExpired:
             raise NotLoadable(
-                f"{package.pipeline} {package.version}: a fresh process did not answer in {_SECONDS} s.",
+                f"{package.pipeline} {package.version}: a fresh process gave no answer "
+                f"in {_SECONDS} s.",
                 where=package.url,
                 fix="run it again when the machine is less busy, or train a smaller model",
             ) from None
         if done.returncode or not answered.exists():
             said = done.stderr.strip().splitlines()[-4:]
             raise NotLoadable(
-                f"{package.pipeline} {package.version}: a fresh process could not load the package.",
+                f"{package.pipeline} {package.version}: a fresh process could not load it.",
                 seen=" / ".join(line[:200] for line in said) or f"exit code {done.returncode}",
                 where=package.url,
                 fix="run the command again by hand to see all of it: " + " ".join(command[1:6]),

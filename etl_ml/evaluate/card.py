@@ -27,7 +27,9 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         f"- Estimator: {report['model']['candidate']}{_params(report['model']['params'])}",
         f"- Predicts `{target}`: {', '.join(f'`{label}`' for label in report['classes'])}"
         + (f"; positive is `{report['classes'][-1]}`" if len(report["classes"]) == 2 else ""),
-        f"- Threshold: {report['threshold']:g}" if len(report["classes"]) == 2 else "- Most probable class",
+        f"- Threshold: {report['threshold']:g}"
+        if len(report["classes"]) == 2
+        else "- Most probable class",
         f"- Owners: {', '.join(pipeline.owners) or 'none named'}",
         "",
         "## Data",
@@ -42,7 +44,10 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         "",
         "| metric | value | 95 % interval | gate |",
         "|---|---|---|---|",
-        *(_metric_row(name, found, report["gates"]) for name, found in report["metrics"]["test"].items()),
+        *(
+            _metric_row(name, found, report["gates"])
+            for name, found in report["metrics"]["test"].items()
+        ),
         "",
         f"Cross-validation promised {report['overfit']['metric']} "
         f"{report['overfit']['cross_validated']:.4f}; the difference is "
@@ -56,7 +61,10 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         "",
         "| column | loss when shuffled |",
         "|---|---|",
-        *(f"| {e['column']} | {e['mean']:.4f} ± {e['std']:.4f} |" for e in report["importance"][:15]),
+        *(
+            f"| {e['column']} | {e['mean']:.4f} ± {e['std']:.4f} |"
+            for e in report["importance"][:15]
+        ),
         "",
         "## Limits",
         "",
@@ -80,7 +88,9 @@ def _params(params: Mapping[str, Any]) -> str:
 def _metric_row(name: str, found: Mapping[str, float], gates: Mapping[str, Any]) -> str:
     gate = gates.get(name)
     verdict = f"{gate['limit']:g} {'passed' if gate['passed'] else 'missed'}" if gate else ""
-    return f"| {name} | {found['value']:.4f} | {found['low']:.4f} to {found['high']:.4f} | {verdict} |"
+    return (
+        f"| {name} | {found['value']:.4f} | {found['low']:.4f} to {found['high']:.4f} | {verdict} |"
+    )
 
 
 def _champion(champion: Mapping[str, Any] | None) -> str:

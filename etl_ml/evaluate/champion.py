@@ -92,7 +92,8 @@ def compare(
     report["rows"] = kept
     if kept < _LEAST_COMPARED or 2 * kept < len(row_ids):
         return report | {
-            "reason": f"only {kept} of {len(row_ids)} test rows are new to the champion: the gates decide"
+            "reason": f"only {kept} of {len(row_ids)} test rows are new to the champion: "
+            "the gates decide"
         }
     target = challenger.target[unseen]
     if len(np.unique(target)) < len(classes):
@@ -115,7 +116,12 @@ def compare(
         margin *= champion.value(metric)
     best = max((sign * value for value in incumbent.history), default=None)
     passed, reason = _judge(
-        rule.rule, difference, float(low), float(high), margin, small,
+        rule.rule,
+        difference,
+        float(low),
+        float(high),
+        margin,
+        small,
         None if best is None else sign * challenger.value(metric) - best,
     )
     if small:
@@ -124,9 +130,7 @@ def compare(
     return report | found | {"passed": passed, "reason": reason}
 
 
-def _answers(
-    model: TabularClassifier, rows: pl.DataFrame, classes: Sequence[Any]
-) -> Array | str:
+def _answers(model: TabularClassifier, rows: pl.DataFrame, classes: Sequence[Any]) -> Array | str:
     """The champion's probabilities in the challenger's order of classes, or why there are none."""
     known = list(model.classes)
     if set(known) != set(classes):

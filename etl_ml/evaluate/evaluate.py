@@ -83,11 +83,20 @@ def evaluate(
         for name, limit in wanted.gates.items()
     }
     trained = known.value(metric)
-    overfit = _overfit(winner["mean"], measured[metric]["value"], trained, metric, wanted.max_overfit)
+    overfit = _overfit(
+        winner["mean"], measured[metric]["value"], trained, metric, wanted.max_overfit
+    )
     test = rows_of(clean.table.scan(), row_ids)
     champion = compare(
-        scores, test, row_ids, units, incumbent, wanted.champion, metric,
-        model.classes, seed=pipeline.training.seed,
+        scores,
+        test,
+        row_ids,
+        units,
+        incumbent,
+        wanted.champion,
+        metric,
+        model.classes,
+        seed=pipeline.training.seed,
     )
     reasons = _reasons(gates, overfit, champion)
     importance = permutation_importance(

@@ -25,7 +25,9 @@ def draw(
     kinds = [1] if len(classes) == 2 else list(range(len(classes)))[:_MOST_CURVES]
     return {
         "roc.png": _picture(lambda axes: _roc(axes, scores, classes, kinds)),
-        "precision_recall.png": _picture(lambda axes: _precision_recall(axes, scores, classes, kinds)),
+        "precision_recall.png": _picture(
+            lambda axes: _precision_recall(axes, scores, classes, kinds)
+        ),
         "confusion_matrix.png": _picture(lambda axes: _confusion(axes, scores, classes)),
         "calibration.png": _picture(lambda axes: _calibration(axes, scores)),
         "importance.png": _picture(lambda axes: _importance(axes, importance, metric)),
@@ -63,7 +65,9 @@ def _roc(axes: Axes, scores: Scores, classes: Sequence[Any], kinds: Sequence[int
         area = roc_auc_score(truth, score)
         axes.plot(false_positive, true_positive, label=f"{classes[kind]}: area {area:.3f}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
-    axes.set(title="ROC curve, test rows", xlabel="False positive rate", ylabel="True positive rate")
+    axes.set(
+        title="ROC curve, test rows", xlabel="False positive rate", ylabel="True positive rate"
+    )
     axes.legend(loc="lower right", frameon=False)
 
 
@@ -78,7 +82,9 @@ def _precision_recall(
         average = average_precision_score(truth, score)
         axes.plot(recall, precision, label=f"{classes[kind]}: average precision {average:.3f}")
         axes.axhline(truth.mean(), color="grey", linestyle=":", linewidth=1)
-    axes.set(title="Precision and recall, test rows", xlabel="Recall", ylabel="Precision", ylim=(0, 1.02))
+    axes.set(
+        title="Precision and recall, test rows", xlabel="Recall", ylabel="Precision", ylim=(0, 1.02)
+    )
     axes.legend(loc="lower left", frameon=False)
 
 
@@ -110,9 +116,13 @@ def _calibration(axes: Axes, scores: Scores) -> None:
     axes.plot(
         [score[place == b].mean() for b in bins],
         [truth[place == b].mean() for b in bins],
-        marker="o", color=_BLUE, label="tenths of the test rows",
+        marker="o",
+        color=_BLUE,
+        label="tenths of the test rows",
     )
-    axes.set(title="Calibration, test rows", xlabel="Predicted probability", ylabel="Observed share")
+    axes.set(
+        title="Calibration, test rows", xlabel="Predicted probability", ylabel="Observed share"
+    )
     axes.legend(loc="upper left", frameon=False)
 
 

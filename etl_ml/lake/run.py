@@ -49,10 +49,10 @@ class Run:
         """
         while True:
             chosen = self._choose(inputs)
+            self._agree(chosen)
             pinned = {asset: self._pin(asset, version) for asset, version in chosen.items()}
             if pinned == chosen:
                 break  # else a parallel step of this run pinned another one first
-        self._agree(chosen)
         return {a: self._lake.open(self._pipeline, a, chosen[a]) for a in inputs}
 
     def _choose(self, inputs: Sequence[str]) -> dict[str, str]:

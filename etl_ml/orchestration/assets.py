@@ -38,10 +38,10 @@ _DESCRIPTIONS = {
     "validated_data": "Rows that keep the data contract, in their types, with profile and drift.",
     "quarantined_data": "Rows that break the data contract, as they were read, with the reasons.",
     "clean_data": "Valid rows without duplicates and columns that are not wanted.",
-    "transformed_arrays": "Training and test features; the split was made before anything was fitted.",
+    "transformed_arrays": "Training and test features, split before anything was fitted.",
     "trained_model": "The best candidate by cross-validation on the training rows.",
     "model_evaluation": "Test metrics with intervals, gates, and the comparison with the champion.",
-    "deployed_model": "The champion: packed, loaded in a fresh process, and found to answer as trained.",
+    "deployed_model": "The champion: loaded in a fresh process, and found to answer as trained.",
 }
 _KINDS = {
     "raw_data": {"deltalake"},
@@ -55,7 +55,9 @@ _KINDS = {
 }
 
 
-def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list[dg.AssetsDefinition]:
+def build_assets(
+    pipeline: Pipeline, home: Path, lake_io: LakeIOManager
+) -> list[dg.AssetsDefinition]:
     """All assets of a pipeline.
 
     Parameters
@@ -166,9 +168,7 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
         return dg.Output(Contents(result.rows, files), metadata=metadata)
 
     @asset("transformed_arrays", "clean_data", output_required=False)
-    def transformed_arrays(
-        context: dg.AssetExecutionContext, clean_data: Version
-    ) -> Iterator[Any]:
+    def transformed_arrays(context: dg.AssetExecutionContext, clean_data: Version) -> Iterator[Any]:
         from etl_ml.transform import transform
 
         last = _latest(lake_io.lake(), pipeline, "transformed_arrays")
@@ -212,7 +212,11 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
         yield dg.Output(Contents(files=result.files()), metadata=metadata)
 
     @asset(
-        "deployed_model", "model_evaluation", "trained_model", "transformed_arrays", "clean_data",
+        "deployed_model",
+        "model_evaluation",
+        "trained_model",
+        "transformed_arrays",
+        "clean_data",
         output_required=False,
     )
     def deployed_model(
@@ -226,7 +230,12 @@ def build_assets(pipeline: Pipeline, home: Path, lake_io: LakeIOManager) -> list
 
         lake = lake_io.lake()
         result = deploy(
-            lake, pipeline, trained_model, model_evaluation, transformed_arrays, clean_data,
+            lake,
+            pipeline,
+            trained_model,
+            model_evaluation,
+            transformed_arrays,
+            clean_data,
             run_id=context.run.run_id,
         )
         checks = Checks(pipeline, "deployed_model", context.selected_asset_check_keys)
@@ -291,7 +300,12 @@ def _code_version(pipeline: Pipeline, asset: str) -> str:
     """Changes when etl_ml does, or the part of the configuration that the asset depends on."""
     sections: dict[str, list[Any]] = {
         "raw_data": [pipeline.source, pipeline.contract.primary_key],
-        "validated_data": [pipeline.contract, pipeline.target, pipeline.validation, pipeline.training.folds],
+        "validated_data": [
+            pipeline.contract,
+            pipeline.target,
+            pipeline.validation,
+            pipeline.training.folds,
+        ],
         "clean_data": [pipeline.cleaning],
         "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
         "trained_model": [pipeline.training],

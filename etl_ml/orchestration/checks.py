@@ -63,7 +63,9 @@ def check_specs(pipeline: Pipeline, asset: str) -> list[dg.AssetCheckSpec]:
 class Checks:
     """Results for one asset's checks, of those that were selected."""
 
-    def __init__(self, pipeline: Pipeline, asset: str, selected: Iterable[dg.AssetCheckKey]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, asset: str, selected: Iterable[dg.AssetCheckKey]
+    ) -> None:
         self._key = dg.AssetKey([pipeline.name, asset])
         self._selected = {check.name for check in selected if check.asset_key == self._key}
 

@@ -22,7 +22,6 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _VARIABLE = re.compile(r"\benv(?:\.(\w+)|\(\s*['\"](\w+)['\"]\s*\)|\[\s*['\"](\w+)['\"]\s*\])")
 
 
-
 class PipelineError(ComponentTreeException):
     """A defs.yaml that cannot be a pipeline; the message says what to change."""
 

@@ -100,9 +100,7 @@ def evaluation_metadata(
 
 
 def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md(
-        f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
-    )
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def _rounded(value: float | None) -> float | None:

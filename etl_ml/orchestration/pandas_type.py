@@ -12,7 +12,7 @@ from etl_ml.spec.contract import Column, Contract
 
 @suppress_dagster_warnings
 def dataframe_type(contract: Contract) -> dg.DagsterType:
-    """A DataFrame type whose columns keep the contract's types, nulls, ranges and allowed values."""
+    """A DataFrame type that keeps the contract's types, nulls, ranges and allowed values."""
     from dagster_pandas import create_dagster_pandas_dataframe_type
 
     columns = [_column(name, column) for name, column in contract.columns.items()]

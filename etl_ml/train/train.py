@@ -182,13 +182,22 @@ def _cross_validate(
             # library has errors of its own.
             problem = f"{type(error).__name__}: {error}"[:300]
             log.append({"candidate": candidate.name, "fold": number, "error": problem})
-            failed: dict[str, Any] = {"mean": None, "std": None, "folds": [], "fit_seconds": round(spent, 3)}
+            failed: dict[str, Any] = {
+                "mean": None,
+                "std": None,
+                "folds": [],
+                "fit_seconds": round(spent, 3),
+            }
             return entry | failed | {"error": problem}
         spent += seconds
         scores.append(score)
         log.append(
-            {"candidate": candidate.name, "fold": number, "score": scores[-1],
-             "seconds": round(seconds, 4)}
+            {
+                "candidate": candidate.name,
+                "fold": number,
+                "score": scores[-1],
+                "seconds": round(seconds, 4),
+            }
         )
     return entry | {
         "mean": float(np.mean(scores)),
@@ -207,9 +216,7 @@ def _fit(estimator: Any, features: Array, target: Array) -> Any:
 
 def _ranked(board: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     sign = -1 if greater_is_better(metric) else 1
-    return sorted(
-        board, key=lambda entry: (entry["mean"] is None, sign * (entry["mean"] or 0.0))
-    )
+    return sorted(board, key=lambda entry: (entry["mean"] is None, sign * (entry["mean"] or 0.0)))
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -218,7 +218,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _learn_number(self, values: pl.Series) -> dict[str, float | None]:
         values = pl.select(_number(pl.lit(values))).to_series()
-        learned = dict(zip(("low", "high"), self._limits(values.drop_nulls().to_numpy()), strict=True))
+        learned = dict(
+            zip(("low", "high"), self._limits(values.drop_nulls().to_numpy()), strict=True)
+        )
         limited = pl.select(self._limited(pl.lit(values), learned)).to_series()
         fill = 0.0
         if limited.null_count() < len(limited) and self.numeric_impute != "constant":
@@ -280,7 +282,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if _is_moment(kind):
             parts = [p for p in self.datetime_parts if not (kind == "date" and p == "hour")]
             return {
-                f"{name}.{part}": getattr(column.dt, _PARTS[part])().cast(pl.Float64).fill_null(-1.0)
+                f"{name}.{part}": getattr(column.dt, _PARTS[part])()
+                .cast(pl.Float64)
+                .fill_null(-1.0)
                 for part in parts
             }
         if not _is_text(kind):

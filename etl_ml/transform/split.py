@@ -42,7 +42,7 @@ class Sides:
 def split(
     rows: pl.DataFrame, pipeline: Pipeline, previous: Mapping[str, Any] | None = None
 ) -> Sides:
-    """Put each unit of rows on the side that its hash says: test where hash(seed, unit) < test_size.
+    """Put each unit of rows on the side that its hash says: test if hash(seed, unit) < test_size.
 
     Parameters
     ----------
@@ -93,33 +93,44 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
         f"{len(sides.test)} rows, {counts['train']} different ones train, {counts['test']} test; "
         f"test share {share:.1%} of rows"
     )
-    fix = (
-        "give it more rows, or another split.test_size or split.seed"
-        + ("; where equal rows are different cases, name contract.primary_key and set "
-           "split.keep_duplicates_together: false" if sides.unit == "features" else "")
+    fix = "give it more rows, or another split.test_size or split.seed" + (
+        "; where equal rows are different cases, name contract.primary_key and set "
+        "split.keep_duplicates_together: false"
+        if sides.unit == "features"
+        else ""
     )
     if min(counts.values()) < _LEAST_UNITS:
         raise SplitError(
             f"{pipeline.name}: a side of the split has fewer than {_LEAST_UNITS} different rows.",
-            seen=seen, where="split", fix=fix,
+            seen=seen,
+            where="split",
+            fix=fix,
         )
     if not 0.5 * wanted <= share <= 1.5 * wanted:
         repeated = sum(counts.values()) < len(sides.test)
-        cause = "some rows are repeated so often that they decide it" if repeated else "rows are few"
+        cause = (
+            "some rows are repeated so often that they decide it" if repeated else "rows are few"
+        )
         raise SplitError(
             f"{pipeline.name}: the split is far from split.test_size {wanted:g}: {cause}.",
-            seen=seen, where="split", fix=fix,
+            seen=seen,
+            where="split",
+            fix=fix,
         )
     classes = set(target.unique())
     for side, rows in (("train", ~sides.test), ("test", sides.test)):
         if lacking := classes - set(target.filter(rows).unique()):
             raise SplitError(
                 f"{pipeline.name}: no {side} row is of class {listed(sorted(map(repr, lacking)))}.",
-                seen=seen, where="split", fix=fix,
+                seen=seen,
+                where="split",
+                fix=fix,
             )
 
 
-def leaks(train: Sequence[Any] | np.ndarray[Any, Any], test: Sequence[Any] | np.ndarray[Any, Any]) -> int:
+def leaks(
+    train: Sequence[Any] | np.ndarray[Any, Any], test: Sequence[Any] | np.ndarray[Any, Any]
+) -> int:
     """How many different values stand on both sides."""
     import numpy as np
 

@@ -38,7 +38,10 @@ def test_one_file_becomes_the_whole_graph(project: Project) -> None:
             "trained_model": {"transformed_arrays"},
             "model_evaluation": {"trained_model", "transformed_arrays", "clean_data"},
             "deployed_model": {
-                "model_evaluation", "trained_model", "transformed_arrays", "clean_data",
+                "model_evaluation",
+                "trained_model",
+                "transformed_arrays",
+                "clean_data",
             },
         }
         assert {node.group_name for node in keys.values()} == {"loans"}
@@ -96,7 +99,8 @@ def test_a_code_version_changes_with_its_own_section_only(project: Project) -> N
 
     before, after = versions(), versions(training={"seed": 7, "folds": 3})
     assert {name for name in before if before[name] != after[name]} == {
-        "trained_model", "model_evaluation",
+        "trained_model",
+        "model_evaluation",
     }
 
 
@@ -134,7 +138,10 @@ def test_two_pipelines_load_in_one_project(project: Project) -> None:
 def test_two_pipelines_of_one_name_are_refused(project: Project) -> None:
     project.add(folder="first")
     project.add(folder="second")
-    with pytest.raises(Exception, match="two pipelines have this name") as refused, project.loaded():
+    with (
+        pytest.raises(Exception, match="two pipelines have this name") as refused,
+        project.loaded(),
+    ):
         pass
     assert "first/defs.yaml" in str(refused.value)
     assert "second/defs.yaml" in str(refused.value)
@@ -170,8 +177,13 @@ def test_a_project_with_its_own_executor_and_io_manager_loads_and_runs(project: 
         """
     )
     done = project.command(
-        "dagster", "asset", "materialize", "-m", f"{project.module}.definitions",
-        "--select", 'key:"loans/raw_data"',
+        "dagster",
+        "asset",
+        "materialize",
+        "-m",
+        f"{project.module}.definitions",
+        "--select",
+        'key:"loans/raw_data"',
     )
     assert done.returncode == 0, done.stderr
     assert project.lake.versions("loans", "raw_data") == ["0000000001"]
@@ -182,8 +194,13 @@ def test_a_misspelt_key_is_the_last_thing_that_the_command_says(project: Project
     misspelt["contract"]["columns"]["age"]["mn"] = 3
     project.add(misspelt)
     done = project.command(
-        "dagster", "asset", "materialize", "-m", f"{project.module}.definitions",
-        "--select", "group:loans",
+        "dagster",
+        "asset",
+        "materialize",
+        "-m",
+        f"{project.module}.definitions",
+        "--select",
+        "group:loans",
     )
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-4:]
@@ -237,9 +254,25 @@ def test_loading_the_code_location_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     heavy = {
-        "pandas", "polars", "pyarrow", "numpy", "scipy", "sklearn", "lightgbm", "skops", "narwhals",
-        "matplotlib", "deltalake", "obstore", "boto3", "botocore", "azure", "pymongo",
-        "dagster_aws", "dagster_azure", "dagster_pandas",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "lightgbm",
+        "skops",
+        "narwhals",
+        "matplotlib",
+        "deltalake",
+        "obstore",
+        "boto3",
+        "botocore",
+        "azure",
+        "pymongo",
+        "dagster_aws",
+        "dagster_azure",
+        "dagster_pandas",
     }
     assert not loaded & heavy
 
@@ -304,4 +337,3 @@ def test_the_embedded_pipeline_loads() -> None:
     loaded = defs()
     keys = {key.to_user_string() for key in loaded.resolve_asset_graph().get_all_asset_keys()}
     assert keys == {f"phishing/{asset}" for asset in ASSETS}
-

@@ -70,7 +70,14 @@ def copy(settled: Project, tmp_path: Path) -> Project:
 
 
 def _start(project: Project, selection: str) -> subprocess.Popen[bytes]:
-    arguments = ("asset", "materialize", "-m", f"{project.module}.definitions", "--select", selection)
+    arguments = (
+        "asset",
+        "materialize",
+        "-m",
+        f"{project.module}.definitions",
+        "--select",
+        selection,
+    )
     return subprocess.Popen(
         project.script("dagster", *arguments),
         cwd=project.root,
@@ -94,7 +101,9 @@ def _kill_when(path: Path, run: subprocess.Popen[bytes], within: float) -> None:
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_a_run_killed_at_an_assets_claim_leaves_the_last_versions(copy: Project, asset: str) -> None:
+def test_a_run_killed_at_an_assets_claim_leaves_the_last_versions(
+    copy: Project, asset: str
+) -> None:
     before = verify(copy.lake)
     claimed = copy.root / ".etl_ml/lake/loans/files" / asset
     following = max(int(folder.name) for folder in claimed.iterdir()) + 1
@@ -111,8 +120,11 @@ def test_a_run_killed_at_an_assets_claim_leaves_the_last_versions(copy: Project,
 
 @pytest.mark.parametrize(
     "moment",
-    ["registry/models/0000000002/model.skops", "registry/models/0000000002/manifest.json",
-     "registry/log/0000000002.json"],
+    [
+        "registry/models/0000000002/model.skops",
+        "registry/models/0000000002/manifest.json",
+        "registry/log/0000000002.json",
+    ],
 )
 def test_a_deployment_that_is_killed_is_healed_by_the_next(copy: Project, moment: str) -> None:
     run = _start(copy, 'key:"loans/deployed_model"')
@@ -125,7 +137,8 @@ def test_a_deployment_that_is_killed_is_healed_by_the_next(copy: Project, moment
     assert result.success, failure_message(result)
     verify(copy.lake)
     assert [entry.version for entry in Log(copy.lake, "loans").entries()] == [
-        "0000000001", "0000000002",
+        "0000000001",
+        "0000000002",
     ]
     report = copy.lake.read("loans", "deployed_model", "deployment_report.json")
     assert report["version"] == "0000000002"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +39,25 @@ class TestDemo:
             "quarantined_data": {"validation_report.json", "drift_report.json", "profile.json"},
             "clean_data": {"clean.jsonl.gz", "cleaning_report.json"},
             "transformed_arrays": {
-                "train_features.npy", "train_target.npy", "train_rows.npy", "test_features.npy",
-                "test_target.npy", "test_rows.npy", "preprocessor.skops", "feature_names.json",
+                "train_features.npy",
+                "train_target.npy",
+                "train_rows.npy",
+                "test_features.npy",
+                "test_target.npy",
+                "test_rows.npy",
+                "preprocessor.skops",
+                "feature_names.json",
                 "split.json",
             },
             "trained_model": {"model.skops", "leaderboard.json", "training_log.jsonl"},
             "model_evaluation": {
-                "evaluation_report.json", "model_card.md", "roc.png", "precision_recall.png",
-                "confusion_matrix.png", "calibration.png", "importance.png",
+                "evaluation_report.json",
+                "model_card.md",
+                "roc.png",
+                "precision_recall.png",
+                "confusion_matrix.png",
+                "calibration.png",
+                "importance.png",
             },
             "deployed_model": {"deployment_report.json"},
         }
@@ -105,8 +118,13 @@ class TestDemo:
     def test_the_package_is_complete(self, demo: Project) -> None:
         folder = demo.root / ".etl_ml/lake/phishing/registry/models/0000000001"
         assert {path.name for path in folder.iterdir()} == {
-            "model.skops", "signature.json", "profile.json", "evaluation_report.json",
-            "model_card.md", "requirements.txt", "manifest.json",
+            "model.skops",
+            "signature.json",
+            "profile.json",
+            "evaluation_report.json",
+            "model_card.md",
+            "requirements.txt",
+            "manifest.json",
         }
 
 
@@ -118,11 +136,13 @@ def test_what_a_person_sees_in_the_ui(project: Project) -> None:
         event.asset_key.path[-1]: event.materialization.metadata
         for event in result.get_asset_materialization_events()
     }
-    for asset in DATA + ("clean_data",):
+    for asset in (*DATA, "clean_data"):
         assert "dagster/row_count" in shown[asset]
     assert {"quarantined_share", "drift_effect"} <= set(shown["validated_data"])
     assert {"leaderboard", "fit_seconds"} <= set(shown["trained_model"])
-    assert {"f1", "roc_auc", "model_card", "roc", "confusion_matrix"} <= set(shown["model_evaluation"])
+    assert {"f1", "roc_auc", "model_card", "roc", "confusion_matrix"} <= set(
+        shown["model_evaluation"]
+    )
     assert shown["model_evaluation"]["roc"].value.startswith("![roc](data:image/png;base64,")
     for metadata in shown.values():
         assert {"version", "lake", "bytes"} <= set(metadata)
@@ -134,7 +154,10 @@ def test_what_a_person_sees_in_the_ui(project: Project) -> None:
         (b"", "the file is empty (0 bytes)"),
         (b"age,income,country,opened,defaulted\n", "a header and no rows"),
         (b"age,income,country,opened,defaulted\n30,1\n", "line 2: 2 cells, the header has 5"),
-        (b"age,income,country,opened,defaulted\n30,1,\xff,2020-01-01,1\n", "line 2, byte 41: not UTF-8"),
+        (
+            b"age,income,country,opened,defaulted\n30,1,\xff,2020-01-01,1\n",
+            "line 2, byte 41: not UTF-8",
+        ),
     ],
 )
 def test_an_unreadable_source_is_named_and_the_last_version_stays(
@@ -191,7 +214,12 @@ def test_other_columns_than_contracted_fail_the_schema_check(
 
 def test_bad_cells_are_quarantined_with_their_reason(project: Project) -> None:
     data = loans().cast(pl.String).with_row_index()
-    bad = {0: ("age", "old"), 1: ("income", "inf"), 2: ("age", "9" * 25), 3: ("opened", "2021-02-30")}
+    bad = {
+        0: ("age", "old"),
+        1: ("income", "inf"),
+        2: ("age", "9" * 25),
+        3: ("opened", "2021-02-30"),
+    }
     for row, (column, value) in bad.items():
         changed = pl.when(pl.col("index") == row).then(pl.lit(value)).otherwise(pl.col(column))
         data = data.with_columns(changed.alias(column))
@@ -199,7 +227,9 @@ def test_bad_cells_are_quarantined_with_their_reason(project: Project) -> None:
     result = project.materialize(*DATA)
     assert result.success, failure_message(result)
     found = project.lake.table("loans", "quarantined_data").to_polars()
-    reasons = {(row["_reasons"][0], row[row["_reasons"][0].split(":")[0]]) for row in found.to_dicts()}
+    reasons = {
+        (row["_reasons"][0], row[row["_reasons"][0].split(":")[0]]) for row in found.to_dicts()
+    }
     assert reasons == {(f"{column}: type", value) for column, value in bad.values()}
     values = checks(result)["values"]
     assert not values.passed
@@ -250,7 +280,9 @@ def test_whichever_of_the_two_is_selected_both_are_written(project: Project, sel
     assert told == set(DATA)
 
 
-def test_a_model_below_a_gate_ends_a_green_run_with_the_champion_unchanged(project: Project) -> None:
+def test_a_model_below_a_gate_ends_a_green_run_with_the_champion_unchanged(
+    project: Project,
+) -> None:
     project.add()
     assert project.materialize().success
     project.add(attributes(evaluation={"gates": {"f1": 0.999}}))
@@ -305,26 +337,41 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_a_run_that_is_retried_reads_what_its_parent_wrote(project: Project) -> None:
     home = project.add()
-    with dg.instance_for_test() as instance:
-        first = project.materialize(*DATA, instance=instance)
-        loans(300, seed=1).write_csv(home / "loans.csv")
-        project.materialize(*DATA, instance=instance)
-        assert project.lake.latest("loans", "validated_data") == "0000000002"
-        with project.loaded() as defs:
-            job = defs.resolve_implicit_global_asset_job_def()
-            again = job.execute_in_process(
-                asset_selection=[dg.AssetKey(["loans", "clean_data"])],
-                instance=instance,
-                tags={
-                    "dagster/parent_run_id": first.run_id,
-                    "dagster/root_run_id": first.run_id,
-                },
-            )
-        run = instance.get_run_by_id(again.run_id)
-        assert run is not None
-    upstream = project.lake.open("loans", "clean_data").manifest.upstream
-    expected = "0000000001" if run.parent_run_id else "0000000002"
-    assert upstream == {"validated_data": expected}
+    (project.package / "jobs.py").write_text(
+        f"from {project.module}.definitions import defs\n\n\n"
+        "def job():\n    return defs().resolve_job_def('loans_job')\n"
+    )
+    loans(300, seed=1).write_csv(home / "newer.csv")
+    script = f"""
+import os, dagster as dg
+from {project.module}.jobs import job
+again = dg.reconstructable(job)
+with dg.instance_for_test() as instance:
+    first = dg.execute_job(again, instance=instance)
+    os.replace({str(home / "newer.csv")!r}, {str(home / "loans.csv")!r})
+    keys = [dg.AssetKey(["loans", name]) for name in {DATA}]
+    assert dg.execute_job(again, instance=instance, asset_selection=keys).success
+    retried = dg.execute_job(
+        again,
+        instance=instance,
+        reexecution_options=dg.ReexecutionOptions(first.run_id, ["loans__clean_data"]),
+    )
+    assert retried.success
+    print(retried.run_id)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=project.root,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert project.lake.latest("loans", "validated_data") == "0000000002"
+    clean = project.lake.open("loans", "clean_data", 2).manifest
+    assert clean.run_id == done.stdout.split()[-1]
+    assert clean.upstream == {"validated_data": "0000000001"}
 
 
 def test_an_asset_that_asks_for_a_frame_gets_one_that_keeps_the_contract(project: Project) -> None:
@@ -359,8 +406,13 @@ def test_an_asset_that_asks_for_a_frame_gets_one_that_keeps_the_contract(project
     )
     assert project.materialize(*DATA).success
     done = project.command(
-        "dagster", "asset", "materialize", "-m", f"{project.module}.definitions",
-        "--select", "as_pandas,as_polars",
+        "dagster",
+        "asset",
+        "materialize",
+        "-m",
+        f"{project.module}.definitions",
+        "--select",
+        "as_pandas,as_polars",
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

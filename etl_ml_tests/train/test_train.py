@@ -83,12 +83,8 @@ def test_a_class_that_cannot_be_in_every_fold_is_refused() -> None:
     # Class 2 is in five units, but its own are two: the others hold mostly another class.
     units = np.r_[np.arange(100), [0, 1, 2], [200] * 50, [201] * 50]
     target = np.r_[np.arange(100) % 2, [2, 2, 2], [2] * 100]
-    try:
-        fold = folds(target, units, classes=[0, 1, 2])
-    except TrainingError as error:
-        assert "class 2" in error.what
-    else:
-        assert all(set(target[fold == n]) == {0, 1, 2} for n in range(5))
+    with pytest.raises(TrainingError, match="class 2"):
+        folds(target, units, classes=[0, 1, 2])
 
 
 def test_the_leaderboard_holds_what_was_measured_best_first(made: Versions) -> None:
@@ -211,7 +207,7 @@ def test_a_candidate_that_fails_is_reported_last_and_the_others_go_on(
     assert (last["candidate"], last["params"], last["mean"]) == (name, params, None)
     assert last["error"]
     assert told[0].startswith(f"{name}: failed: ")
-    assert [line for line in result.log if "error" in line][0]["fold"] == 0
+    assert next(line for line in result.log if "error" in line)["fold"] == 0
 
 
 def test_when_every_candidate_fails_training_fails_and_says_why(made: Versions) -> None:
