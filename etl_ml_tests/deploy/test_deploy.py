@@ -286,7 +286,7 @@ def test_a_package_that_a_fresh_process_cannot_load_is_a_problem_and_not_a_crash
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     done = run(fresh, versions(fresh))
-    assert "a fresh process could not load the package" in (done.problem or "")
+    assert "a fresh process could not load it" in (done.problem or "")
     assert champion(fresh, "loans") is None
 
 
