@@ -157,9 +157,13 @@ class Project:
             )
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a console script of this environment (`dagster`, `dg`, `etl-ml`) in the project."""
+        """Run a console script of this environment (`dg`, `etl-ml`) in the project."""
+        return self.run(self.script(*arguments), **environment)
+
+    def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run any command in the project."""
         return subprocess.run(
-            self.script(*arguments),
+            command,
             cwd=self.root,
             env=self.environment(**environment),
             capture_output=True,
@@ -167,6 +171,11 @@ class Project:
             timeout=300,
             check=False,
         )
+
+    def dagster_materialize(self, selection: str) -> list[str]:
+        """`dagster asset materialize` of a selection."""
+        location = f"{self.module}.definitions"
+        return self.script("dagster", "asset", "materialize", "-m", location, "--select", selection)
 
     def script(self, name: str, *arguments: str) -> list[str]:
         return [str(Path(sys.executable).parent / name), *arguments]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.spec.learning import Champion as ChampionSpec
+from etl_ml.spec.evaluation import Champion as ChampionSpec
 from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
 from etl_ml.transform.preprocessor import UnusableFrame
 

@@ -13,8 +13,8 @@ from etl_ml.evaluate.champion import Incumbent, compare
 from etl_ml.evaluate.importance import permutation_importance
 from etl_ml.evaluate.pictures import draw
 from etl_ml.lake import Version
-from etl_ml.spec.learning import METRICS
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.training import METRICS
 from etl_ml.train import load_model
 from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
 from etl_ml.transform import rows_of

@@ -8,9 +8,12 @@ from pydantic import Field, model_validator
 
 from etl_ml.spec.contract import Column, Contract
 from etl_ml.spec.error import nearest
-from etl_ml.spec.learning import Cleaning, Evaluation, Features, Split, Training, Validation
+from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import FileSource
+from etl_ml.spec.training import Training
+from etl_ml.spec.transformation import Cleaning, Features, Split
+from etl_ml.spec.validation import Validation
 
 
 class Target(Section):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from etl_ml.spec.error import EtlMlError, listed, nearest
-from etl_ml.spec.learning import Candidate
+from etl_ml.spec.training import Candidate
 
 # Above this many cells a second thread pays for itself.
 _PARALLEL_CELLS = 2_000_000

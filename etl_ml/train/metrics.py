@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from etl_ml.spec.learning import LOSSES
+from etl_ml.spec.training import LOSSES
 
 Array = np.ndarray[Any, Any]
 

@@ -14,8 +14,8 @@ import numpy as np
 from etl_ml.lake import Version
 from etl_ml.lake.estimator import dump_estimator, load_estimator
 from etl_ml.spec.error import EtlMlError, bounded
-from etl_ml.spec.learning import Candidate
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.training import Candidate
 from etl_ml.train.candidates import build
 from etl_ml.train.metrics import Scores, greater_is_better
 from etl_ml.train.model import TabularClassifier

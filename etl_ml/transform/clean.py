@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ROW
-from etl_ml.spec.learning import Cleaning as CleaningSpec
+from etl_ml.spec.transformation import Cleaning as CleaningSpec
 
 if TYPE_CHECKING:
     import polars as pl

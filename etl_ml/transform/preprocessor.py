@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from etl_ml.spec.contract import Column
 from etl_ml.spec.error import EtlMlError, bounded, listed, nearest
-from etl_ml.spec.learning import Features
+from etl_ml.spec.transformation import Features
 from etl_ml.validate.casting import cast, polars_type, present
 
 if TYPE_CHECKING:

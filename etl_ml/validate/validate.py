@@ -11,9 +11,9 @@ from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.validate.casting import cast, polars_type, present
+from etl_ml.validate.marking import SUPERSEDED, mark, value_of
 from etl_ml.validate.profile import profile
-from etl_ml.validate.rules import Rule, rules_of
+from etl_ml.validate.rules import Rule
 from etl_ml.validate.target import check_target
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
     SchemaMismatch
         A contracted column is absent, or one that is not contracted is there. Nothing was read.
     """
+    import polars as pl
+
     contract = pipeline.contract
     names = [name for name in rows.collect_schema().names() if name not in INTERNAL]
-    kept = _check_columns(names, contract)
-    checked, rules = _checked(rows, pipeline)
+    kept = _check_columns(names, pipeline)
+    checked, rules = mark(rows, pipeline)
     counts = _count(checked, rules)
-    good = checked.filter(~_any(rules) & ~_superseded())
-    columns = [_value(name) if name in contract.columns else name for name in kept]
-    valid = good.select(*_renamed(columns, kept), ROW)
+    good = checked.filter(~_any(rules) & ~pl.col(SUPERSEDED))
+    columns = {name: value_of(name) if name in contract.columns else name for name in kept}
+    valid = good.select(*(pl.col(column).alias(name) for name, column in columns.items()), ROW)
     bad = _with_reasons(checked.filter(_any(rules)), rules).select(*names, ROW, ORIGINAL, REASONS)
     if not counts["quarantined"]:
         bad = bad.collect_schema().to_frame().lazy()
@@ -99,7 +101,7 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
         "superseded_rows": counts["superseded"],
     }
     problems = _problems(report, rules, counts, pipeline)
-    if report["valid_rows"] and "quarantined_share" not in problems:
+    if report["valid_rows"]:
         problems |= check_target(valid, pipeline)
     report["passed"] = not problems
     report["checks"] = [*checks, *_table_checks(problems)]
@@ -107,150 +109,31 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
     return Validation(valid, bad, report, profile(valid, shown), problems)
 
 
-def _check_columns(names: Sequence[str], contract: Contract) -> list[str]:
+def _check_columns(names: Sequence[str], pipeline: Pipeline) -> list[str]:
     """The columns of a valid row."""
+    contract, where = pipeline.contract, f"source.path {pipeline.source.path}"
     missing = [name for name in contract.columns if name not in names]
     unknown = [name for name in names if name not in contract.columns]
     if missing:
         close = nearest(missing[0], unknown)
         raise SchemaMismatch(
-            f"the data has no column {listed(map(repr, missing))}.",
+            f"{pipeline.name}: the data has no column {listed(map(repr, missing))}.",
             seen=f"its columns are {listed(names)}",
+            where=where,
             close=repr(close) if close else None,
             fix=f"rename it in the source, or under contract.columns (key {missing[0]!r})",
         )
     if unknown and contract.unknown_columns == "fail":
         close = nearest(unknown[0], contract.columns)
         raise SchemaMismatch(
-            f"column {listed(map(repr, unknown))} is not in the data contract.",
+            f"{pipeline.name}: column {listed(map(repr, unknown))} is not in the data contract.",
             seen=f"column {names.index(unknown[0]) + 1} of {len(names)}",
+            where=where,
             close=repr(close) if close else None,
             fix="add it under contract.columns, or set contract.unknown_columns: drop",
         )
     extra = unknown if contract.unknown_columns == "keep" else []
     return [*contract.columns, *extra]
-
-
-def _value(name: str) -> str:
-    return f"_etl_ml_value {name}"
-
-
-def _present(name: str) -> str:
-    return f"_etl_ml_present {name}"
-
-
-def _repeated(name: str) -> str:
-    return f"_etl_ml_repeated {name}"
-
-
-_SUPERSEDED = "_etl_ml_superseded"
-_CONFLICT = "_etl_ml_conflict"
-
-
-def _superseded() -> pl.Expr:
-    import polars as pl
-
-    return pl.col(_SUPERSEDED)
-
-
-def _renamed(columns: Iterable[str], names: Iterable[str]) -> list[pl.Expr]:
-    import polars as pl
-
-    return [pl.col(column).alias(name) for column, name in zip(columns, names, strict=True)]
-
-
-def _checked(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rule]]:
-    """The rows with their cast values, and one boolean column for every rule."""
-    import narwhals as nw
-    import polars as pl
-
-    contract = pipeline.contract
-    schema = rows.collect_schema()
-    nulls = pipeline.source.null_values
-    added: list[pl.Expr] = []
-    for name, column in contract.columns.items():
-        content, there = present(pl.col(name), schema[name], nulls)
-        added.append(there.alias(_present(name)))
-        added.append(
-            cast(content, schema[name], column).cast(polars_type(column.type)).alias(_value(name))
-        )
-    checked = rows.with_columns(added)
-    repeated: dict[str, str] = {}
-    if contract.primary_key:
-        checked = _mark_superseded(checked, contract)
-        if len(contract.primary_key) == 1:
-            repeated[contract.primary_key[0]] = _CONFLICT
-    else:
-        checked = checked.with_columns(pl.lit(False).alias(_SUPERSEDED))
-    for name, column in contract.columns.items():
-        if column.unique and name not in repeated:
-            checked = _mark_repeated(checked, name)
-            repeated[name] = _repeated(name)
-    required = {pipeline.target.column, *contract.primary_key}
-    rules = [
-        rule
-        for name, column in contract.columns.items()
-        for rule in rules_of(
-            name,
-            column,
-            value=_value(name),
-            present=_present(name),
-            required=name in required or not column.nullable,
-            repeated=repeated.get(name),
-        )
-    ]
-    flags = [rule.broken.alias(rule.flag) for rule in rules]
-    flagged: pl.LazyFrame = nw.from_native(checked).with_columns(*flags).to_native()
-    if len(contract.primary_key) > 1:
-        key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col(_CONFLICT))
-        rules.append(key_rule)
-        flagged = flagged.with_columns(pl.col(_CONFLICT).alias(key_rule.flag))
-    return flagged, rules
-
-
-def _mark_repeated(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """Values that stand in several rows; a superseded row is not another row."""
-    import polars as pl
-
-    value = _value(name)
-    repeated = (
-        rows.filter(~_superseded())
-        .select(value)
-        .drop_nulls()
-        .group_by(value)
-        .len("_etl_ml_count")
-        .filter(pl.col("_etl_ml_count") > 1)
-        .select(value, pl.lit(True).alias(_repeated(name)))
-    )
-    return rows.join(repeated, on=value, how="left").with_columns(
-        pl.col(_repeated(name)).fill_null(False)
-    )
-
-
-def _mark_superseded(rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
-    """Of rows with one key: the same content, all but one are superseded; else all conflict."""
-    import polars as pl
-
-    key = [_value(name) for name in contract.primary_key]
-    # A cell that could not be cast is not the same as no cell.
-    parts = [part for name in contract.columns for part in (_value(name), _present(name))]
-    content = pl.struct(parts).hash()
-    groups = (
-        rows.select(*key, ROW, content.alias("_etl_ml_content"))
-        .drop_nulls(key)
-        .group_by(key)
-        .agg(
-            pl.len().alias("_etl_ml_count"),
-            pl.col("_etl_ml_content").n_unique().alias("_etl_ml_contents"),
-            pl.col(ROW).min().alias("_etl_ml_first"),
-        )
-        .filter(pl.col("_etl_ml_count") > 1)
-    )
-    conflict = (pl.col("_etl_ml_contents") > 1).fill_null(False)
-    later = (pl.col(ROW) != pl.col("_etl_ml_first")).fill_null(False)
-    return rows.join(groups, on=key, how="left").with_columns(
-        conflict.alias(_CONFLICT), (later & ~conflict).alias(_SUPERSEDED)
-    )
 
 
 def _any(rules: Iterable[Rule]) -> pl.Expr:
@@ -267,7 +150,7 @@ def _count(checked: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
         checked.select(
             pl.len().alias("rows"),
             _any(rules).sum().alias("quarantined"),
-            (_superseded() & ~_any(rules)).sum().alias("superseded"),
+            (pl.col(SUPERSEDED) & ~_any(rules)).sum().alias("superseded"),
             *sums,
         )
         .collect(engine="streaming")
@@ -313,7 +196,7 @@ def _problems(
             f"contract; validation.max_quarantined is {limits.max_quarantined:.1%}. "
             f"Most frequent: {reasons}. The rows are in quarantined_data."
         )
-    if report["valid_rows"] < limits.min_rows:
+    if report["valid_rows"] < max(limits.min_rows, 1):
         problems["row_count"] = (
             f"{report['valid_rows']} valid rows; validation.min_rows is {limits.min_rows}."
         )

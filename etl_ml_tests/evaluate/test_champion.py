@@ -9,7 +9,7 @@ import pytest
 
 from etl_ml.evaluate import Incumbent
 from etl_ml.evaluate.champion import compare
-from etl_ml.spec.learning import Champion
+from etl_ml.spec.evaluation import Champion
 from etl_ml.train.metrics import Scores
 from etl_ml.transform.preprocessor import UnusableFrame
 

@@ -18,7 +18,7 @@ from etl_ml.evaluate.importance import permutation_importance
 from etl_ml.evaluate.pictures import draw
 from etl_ml.lake import Lake, open_lake
 from etl_ml.spec import Pipeline
-from etl_ml.spec.learning import METRICS
+from etl_ml.spec.training import METRICS
 from etl_ml.train import load_model
 from etl_ml.train.metrics import Scores
 from etl_ml_tests.conftest import make_pipeline

@@ -176,15 +176,7 @@ def test_a_project_with_its_own_executor_and_io_manager_loads_and_runs(project: 
             return dg.Definitions.merge(pipelines, own)
         """
     )
-    done = project.command(
-        "dagster",
-        "asset",
-        "materialize",
-        "-m",
-        f"{project.module}.definitions",
-        "--select",
-        'key:"loans/raw_data"',
-    )
+    done = project.run(project.dagster_materialize('key:"loans/raw_data"'))
     assert done.returncode == 0, done.stderr
     assert project.lake.versions("loans", "raw_data") == ["0000000001"]
 
@@ -193,15 +185,7 @@ def test_a_misspelt_key_is_the_last_thing_that_the_command_says(project: Project
     misspelt = attributes()
     misspelt["contract"]["columns"]["age"]["mn"] = 3
     project.add(misspelt)
-    done = project.command(
-        "dagster",
-        "asset",
-        "materialize",
-        "-m",
-        f"{project.module}.definitions",
-        "--select",
-        "group:loans",
-    )
+    done = project.run(project.dagster_materialize("group:loans"))
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-4:]
     assert "'contract.columns.age.mn' is not a key of etl_ml.TabularPipeline." in last[0]

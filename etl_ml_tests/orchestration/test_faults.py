@@ -70,16 +70,8 @@ def copy(settled: Project, tmp_path: Path) -> Project:
 
 
 def _start(project: Project, selection: str) -> subprocess.Popen[bytes]:
-    arguments = (
-        "asset",
-        "materialize",
-        "-m",
-        f"{project.module}.definitions",
-        "--select",
-        selection,
-    )
     return subprocess.Popen(
-        project.script("dagster", *arguments),
+        project.dagster_materialize(selection),
         cwd=project.root,
         env=project.environment(),
         stdout=subprocess.DEVNULL,

@@ -405,15 +405,7 @@ def test_an_asset_that_asks_for_a_frame_gets_one_that_keeps_the_contract(project
         """
     )
     assert project.materialize(*DATA).success
-    done = project.command(
-        "dagster",
-        "asset",
-        "materialize",
-        "-m",
-        f"{project.module}.definitions",
-        "--select",
-        "as_pandas,as_polars",
-    )
+    done = project.run(project.dagster_materialize("as_pandas,as_polars"))
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -8,7 +8,7 @@ import pytest
 from skops.io import get_untrusted_types
 
 from etl_ml.lake.estimator import dump_estimator, load_estimator
-from etl_ml.spec.learning import CANDIDATES, Candidate
+from etl_ml.spec.training import CANDIDATES, Candidate
 from etl_ml.train.candidates import UnknownParameter, build
 from etl_ml.train.trusted import BY_CANDIDATE, MODEL
 

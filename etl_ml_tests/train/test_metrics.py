@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from etl_ml.spec.learning import METRICS
+from etl_ml.spec.training import METRICS
 from etl_ml.train.metrics import Scores, bootstrap, decide, greater_is_better
 
 Array = np.ndarray[Any, Any]

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl_ml.spec.learning import Cleaning as CleaningSpec
+from etl_ml.spec.transformation import Cleaning as CleaningSpec
 from etl_ml.transform import Cleaning, clean
 from etl_ml_tests.transform.frames import ROW
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import (
 
 from etl_ml.lake.estimator import dump_estimator, load_estimator
 from etl_ml.spec.contract import Column
-from etl_ml.spec.learning import Features
+from etl_ml.spec.transformation import Features
 from etl_ml.train.trusted import PREPROCESSOR
 from etl_ml.transform.preprocessor import Preprocessor, UnusableFrame
 

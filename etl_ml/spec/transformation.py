@@ -1,0 +1,75 @@
+"""`cleaning:`, `split:` and `features:` from valid rows to arrays."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from etl_ml.spec.section import Section
+
+
+class Cleaning(Section):
+    """What is taken out of valid rows."""
+
+    duplicates: Literal["keep", "drop"] = Field(
+        "keep", description="Rows that are equal in every column; they carry frequency."
+    )
+    drop_columns: tuple[str, ...] = ()
+    json_rows: int = Field(1_000_000, ge=0, description="Most rows in clean.jsonl.gz.")
+
+
+class Split(Section):
+    """Which rows train and which test; decided before anything is fitted, by identity."""
+
+    strategy: Literal["hash"] = "hash"
+    test_size: float = Field(0.2, gt=0, lt=1, description="Share of units that test.")
+    seed: int = Field(42, ge=0, description="The salt of the hash.")
+    keep_duplicates_together: bool = Field(
+        True, description="Rows with equal features never sit on both sides."
+    )
+
+
+class Numeric(Section):
+    """What happens to integer, float and boolean columns."""
+
+    impute: Literal["mean", "median", "most_frequent", "constant"] = Field(
+        "median", description="`constant` is 0."
+    )
+    scale: Literal["none", "standard", "robust", "minmax"] = "none"
+
+
+class Outliers(Section):
+    """Limits learned from training rows."""
+
+    method: Literal["none", "iqr", "zscore"] = "none"
+    factor: float = Field(3.0, gt=0, description="Interquartile ranges, or standard deviations.")
+    action: Literal["clip", "null"] = "clip"
+
+
+class Categorical(Section):
+    """What happens to string and category columns."""
+
+    impute: Literal["most_frequent", "constant"] = Field(
+        "most_frequent", description="`constant` makes missing a category of its own."
+    )
+    encode: Literal["one_hot", "ordinal", "auto"] = Field(
+        "auto", description="`auto`: one-hot up to 20 categories, ordinal above."
+    )
+
+
+class Datetime(Section):
+    """What is taken from date and datetime columns."""
+
+    parts: tuple[Literal["year", "month", "day", "day_of_week", "hour"], ...] = Field(
+        ("year", "month", "day_of_week", "hour"), min_length=1
+    )
+
+
+class Features(Section):
+    """From columns to numbers; everything learned is learned from training rows."""
+
+    numeric: Numeric = Numeric()
+    outliers: Outliers = Outliers()
+    categorical: Categorical = Categorical()
+    datetime: Datetime = Datetime()

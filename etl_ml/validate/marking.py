@@ -1,0 +1,124 @@
+"""Every row with what is known of it: cast values, broken rules, repeated keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etl_ml.lake.identity import ROW
+from etl_ml.spec.contract import Contract
+from etl_ml.spec.pipeline import Pipeline
+from etl_ml.validate.casting import cast, polars_type, present
+from etl_ml.validate.rules import Rule, rules_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SUPERSEDED = "_etl_ml_superseded"
+_CONFLICT = "_etl_ml_conflict"
+
+
+def value_of(name: str) -> str:
+    """The column that holds the cast values of a contracted column."""
+    return f"_etl_ml_value {name}"
+
+
+def _present(name: str) -> str:
+    return f"_etl_ml_present {name}"
+
+
+def _repeated(name: str) -> str:
+    return f"_etl_ml_repeated {name}"
+
+
+def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rule]]:
+    """The rows with their cast values, one boolean column for every rule, and `SUPERSEDED`."""
+    import narwhals as nw
+    import polars as pl
+
+    contract = pipeline.contract
+    schema = rows.collect_schema()
+    nulls = pipeline.source.null_values
+    added: list[pl.Expr] = []
+    for name, column in contract.columns.items():
+        content, there = present(pl.col(name), schema[name], nulls)
+        added.append(there.alias(_present(name)))
+        added.append(
+            cast(content, schema[name], column).cast(polars_type(column.type)).alias(value_of(name))
+        )
+    checked = rows.with_columns(added)
+    repeated: dict[str, str] = {}
+    if contract.primary_key:
+        checked = _mark_superseded(checked, contract)
+        if len(contract.primary_key) == 1:
+            repeated[contract.primary_key[0]] = _CONFLICT
+    else:
+        checked = checked.with_columns(pl.lit(False).alias(SUPERSEDED))
+    for name, column in contract.columns.items():
+        if column.unique and name not in repeated:
+            checked = _mark_repeated(checked, name)
+            repeated[name] = _repeated(name)
+    required = {pipeline.target.column, *contract.primary_key}
+    rules = [
+        rule
+        for name, column in contract.columns.items()
+        for rule in rules_of(
+            name,
+            column,
+            value=value_of(name),
+            present=_present(name),
+            required=name in required or not column.nullable,
+            repeated=repeated.get(name),
+        )
+    ]
+    flags = [rule.broken.alias(rule.flag) for rule in rules]
+    flagged: pl.LazyFrame = nw.from_native(checked).with_columns(*flags).to_native()
+    if len(contract.primary_key) > 1:
+        key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col(_CONFLICT))
+        rules.append(key_rule)
+        flagged = flagged.with_columns(pl.col(_CONFLICT).alias(key_rule.flag))
+    return flagged, rules
+
+
+def _mark_repeated(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """Values that stand in several rows; a superseded row is not another row."""
+    import polars as pl
+
+    value = value_of(name)
+    repeated = (
+        rows.filter(~pl.col(SUPERSEDED))
+        .select(value)
+        .drop_nulls()
+        .group_by(value)
+        .len("_etl_ml_count")
+        .filter(pl.col("_etl_ml_count") > 1)
+        .select(value, pl.lit(True).alias(_repeated(name)))
+    )
+    return rows.join(repeated, on=value, how="left").with_columns(
+        pl.col(_repeated(name)).fill_null(False)
+    )
+
+
+def _mark_superseded(rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:
+    """Of rows with one key: the same content, all but one are superseded; else all conflict."""
+    import polars as pl
+
+    key = [value_of(name) for name in contract.primary_key]
+    # A cell that could not be cast is not the same as no cell.
+    parts = [part for name in contract.columns for part in (value_of(name), _present(name))]
+    content = pl.struct(parts).hash()
+    groups = (
+        rows.select(*key, ROW, content.alias("_etl_ml_content"))
+        .drop_nulls(key)
+        .group_by(key)
+        .agg(
+            pl.len().alias("_etl_ml_count"),
+            pl.col("_etl_ml_content").n_unique().alias("_etl_ml_contents"),
+            pl.col(ROW).min().alias("_etl_ml_first"),
+        )
+        .filter(pl.col("_etl_ml_count") > 1)
+    )
+    conflict = (pl.col("_etl_ml_contents") > 1).fill_null(False)
+    later = (pl.col(ROW) != pl.col("_etl_ml_first")).fill_null(False)
+    return rows.join(groups, on=key, how="left").with_columns(
+        conflict.alias(_CONFLICT), (later & ~conflict).alias(SUPERSEDED)
+    )
