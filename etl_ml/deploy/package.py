@@ -168,7 +168,7 @@ def open_package(lake: Lake, pipeline: str, version: str) -> Package:
             f"{pipeline}: no package of version {version} can be read: {error}.",
             where=f"{lake.url}/{folder}",
             fix="materialize deployed_model again",
-        ) from error
+        ) from None
     return Package(lake, pipeline, version, manifest)
 
 

@@ -14,4 +14,5 @@ class SourceError(EtlMlError):
 
 def refuse(path: Path, problem: str, fix: str) -> NoReturn:
     """Raise a SourceError about a file that `source.path` names."""
-    raise SourceError(f"{path}: {problem}.", where="source.path", fix=fix)
+    # The reader's own error shows the row, which may hold sensitive values.
+    raise SourceError(f"{path}: {problem}.", where="source.path", fix=fix) from None

@@ -90,4 +90,4 @@ class Manifest:
                 seen=bounded(data[:60]),
                 where=path,
                 fix="ask for an earlier version, or restore the file",
-            ) from error
+            ) from None

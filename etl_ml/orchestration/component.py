@@ -77,11 +77,12 @@ class TabularPipeline(dg.Component):
         shown = os.path.relpath(file, context.project_root)
         given = (attributes.model_extra or {}) if attributes else {}
         pipeline = parse(_rendered(given, shown, context), file=shown)
-        other = _Names.of(context.component_tree).setdefault(pipeline.name, file)
-        if other != file:
+        place = (shown, context.component_path.get_display_key(context.defs_module_path))
+        other = _Names.of(context.component_tree).setdefault(pipeline.name, place)
+        if other != place:
             raise InvalidPipeline(
                 f"{pipeline.name}: two pipelines have this name.",
-                seen=f"{os.path.relpath(other, context.project_root)} and {shown}",
+                seen=f"{other[0]} and {shown}",
                 where=shown,
                 fix="give one of them another name",
             )
@@ -101,16 +102,16 @@ class TabularPipeline(dg.Component):
 
 
 class _Names:
-    """Which file each pipeline's name was seen in, while one project is loaded."""
+    """In which file and document each name was seen, while one project is loaded."""
 
     _tree: object = None
-    _files: ClassVar[dict[str, Path]] = {}
+    _places: ClassVar[dict[str, tuple[str, str]]] = {}
 
     @classmethod
-    def of(cls, tree: object) -> dict[str, Path]:
+    def of(cls, tree: object) -> dict[str, tuple[str, str]]:
         if tree is not cls._tree:
-            cls._tree, cls._files = tree, {}
-        return cls._files
+            cls._tree, cls._places = tree, {}
+        return cls._places
 
 
 def _rendered(value: Any, file: str, context: dg.ComponentLoadContext, key: str = "") -> Any:

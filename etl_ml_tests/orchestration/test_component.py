@@ -147,6 +147,13 @@ def test_two_pipelines_of_one_name_are_refused(project: Project) -> None:
     assert "second/defs.yaml" in str(refused.value)
 
 
+def test_two_documents_of_one_name_in_one_file_are_refused(project: Project) -> None:
+    file = project.add() / "defs.yaml"
+    file.write_text(f"{file.read_text()}---\n{file.read_text()}")
+    with pytest.raises(Exception, match="two pipelines have this name"), project.loaded():
+        pass
+
+
 def test_a_project_with_its_own_executor_and_io_manager_loads_and_runs(project: Project) -> None:
     project.add()
     project.write_definitions(

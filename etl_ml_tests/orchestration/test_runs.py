@@ -176,6 +176,18 @@ def test_an_unreadable_source_is_named_and_the_last_version_stays(
     assert project.lake.table("loans", "raw_data").to_polars().equals(before)
 
 
+def test_a_row_that_cannot_be_read_is_named_and_not_shown(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = loans().write_csv().splitlines()
+    project.add(data="\n".join([*rows, "30,a secret"]) + "\n")
+    result = project.materialize("raw_data")
+    assert "line 602: 2 cells" in failure_message(result)
+    logged = capfd.readouterr()
+    assert "line 602: 2 cells" in logged.err
+    assert "a secret" not in logged.out + logged.err
+
+
 def test_a_missing_file_is_named_as_resolved(project: Project) -> None:
     home = project.add()
     (home / "loans.csv").unlink()
