@@ -2,6 +2,14 @@
 
 from etl_ml.deploy.deploy import Deployment, deploy
 from etl_ml.deploy.package import Package, open_package
-from etl_ml.deploy.registry import champion, incumbent
+from etl_ml.deploy.registry import champion, champion_lineage, incumbent
 
-__all__ = ["Deployment", "Package", "champion", "deploy", "incumbent", "open_package"]
+__all__ = [
+    "Deployment",
+    "Package",
+    "champion",
+    "champion_lineage",
+    "deploy",
+    "incumbent",
+    "open_package",
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from etl_ml.deploy.package import Package, open_package
 from etl_ml.evaluate import Incumbent
-from etl_ml.lake import Lake, Log
+from etl_ml.lake import Lake, Log, Run
+from etl_ml.train import load_model
 
 _HISTORY = 20
 
@@ -15,16 +16,29 @@ def champion(lake: Lake, pipeline: str) -> Package | None:
     return open_package(lake, pipeline, head.version) if head else None
 
 
+def champion_lineage(lake: Lake, pipeline: str) -> dict[str, str] | None:
+    """Version by asset of all that the champion descends from, itself included; or None.
+
+    It is read from the versions, not from the package: a package that is damaged keeps nobody from
+    training and deploying the next model.
+    """
+    head = Log(lake, pipeline).head()
+    if head is None:
+        return None
+    above = Run(lake, pipeline, "").closure("trained_model", head.version)
+    return {**above, "trained_model": head.version}
+
+
 def incumbent(lake: Lake, pipeline: str, metric: str) -> Incumbent | None:
     """The champion with its training rows and the scores of the champions before it."""
-    package = champion(lake, pipeline)
-    if package is None:
+    lineage = champion_lineage(lake, pipeline)
+    if lineage is None:
         return None
-    arrays = lake.open(pipeline, "transformed_arrays", package.lineage["transformed_arrays"])
+    arrays = lake.open(pipeline, "transformed_arrays", lineage["transformed_arrays"])
     past = Log(lake, pipeline).entries(last=_HISTORY)
     return Incumbent(
-        version=package.version,
-        model=package.model,
+        version=lineage["trained_model"],
+        model=load_model(lake.open(pipeline, "trained_model", lineage["trained_model"])),
         trained_on=arrays.read("train_rows.npy"),
         history=tuple(entry.value for entry in past if entry.metric == metric),
     )

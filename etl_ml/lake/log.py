@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from etl_ml.lake.backend import AlreadyExists
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.lake import Lake, version_name
+from etl_ml.lake.manifest import UnreadableVersion
 from etl_ml.spec.error import EtlMlError
 
 
@@ -45,8 +46,18 @@ class Log:
         """All entries, or the last ones, oldest first."""
         names = [name for name in self._backend.objects(self._prefix) if name.endswith(".json")]
         chosen = names[-last:] if last is not None else names
-        found = (self._backend.get(f"{self._prefix}/{name}") for name in chosen)
-        return [Promotion(**json.loads(data)) for data in found if data is not None]
+        return [self._entry(f"{self._prefix}/{name}") for name in chosen]
+
+    def _entry(self, name: str) -> Promotion:
+        data = self._backend.get(name) or b""
+        try:
+            return Promotion(**json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise UnreadableVersion(
+                f"{self._pipeline}: entry {name} of the log of champions is damaged: {error}",
+                where=f"{self._backend.url}/{name}",
+                fix="restore the file; without it nobody knows who is champion",
+            ) from None
 
     def head(self) -> Promotion | None:
         """The newest entry: the champion now."""

@@ -271,17 +271,17 @@ def build_assets(
 
 def drift_reference(lake: Lake, pipeline: Pipeline) -> Version | None:
     """The `validated_data` version that new rows are compared with, if there is one."""
-    from etl_ml.deploy import champion
+    from etl_ml.deploy import champion_lineage
 
     asked = pipeline.validation.drift.reference
     if asked == "none":
         return None
     if asked == "previous":
         return _latest(lake, pipeline, "validated_data")
-    package = champion(lake, pipeline.name)
-    if package is None:
+    lineage = champion_lineage(lake, pipeline.name)
+    if lineage is None:
         return None
-    return lake.open(pipeline.name, "validated_data", package.lineage["validated_data"])
+    return lake.open(pipeline.name, "validated_data", lineage["validated_data"])
 
 
 def _latest(lake: Lake, pipeline: Pipeline, asset: str) -> Version | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from etl_ml.lake import ChampionChanged, Lake, Log, Promotion, open_lake
+from etl_ml.lake.manifest import UnreadableVersion
 
 
 def promote(log: Log, version: str, replaces: str | None, **more: Any) -> Promotion:
@@ -78,3 +79,11 @@ def test_of_racing_promotions_exactly_one_wins(lake: Lake) -> None:
         assert Log(lake, "p").head() == winners[0]
         replaced = winners[0].version
     assert [entry.entry for entry in Log(lake, "p").entries()] == [f"{n:010d}" for n in range(1, 6)]
+
+
+def test_a_damaged_entry_is_named(lake: Lake, tmp_path: Path) -> None:
+    promote(Log(lake, "p"), "0000000001", None)
+    entry = tmp_path / "lake/p/registry/log/0000000001.json"
+    entry.write_bytes(entry.read_bytes()[:20])
+    with pytest.raises(UnreadableVersion, match=r"registry/log/0000000001\.json .* is damaged"):
+        Log(lake, "p").head()
