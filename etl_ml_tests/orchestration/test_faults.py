@@ -163,3 +163,16 @@ def test_inputs_that_do_not_belong_together_are_refused(copy: Project) -> None:
     assert "trained_model 0000000002 was made from transformed_arrays 0000000002" in told
     assert "transformed_arrays 0000000004" in told
     assert "materialize loans/trained_model again" in told
+
+
+def test_a_damaged_champion_package_does_not_block_the_next_model(copy: Project) -> None:
+    packed = copy.root / ".etl_ml/lake/loans/registry/models/0000000001/model.skops"
+    data = bytearray(packed.read_bytes())
+    data[len(data) // 2] ^= 1
+    packed.write_bytes(data)
+    result = copy.materialize("model_evaluation", "deployed_model")
+    assert result.success, failure_message(result)
+    head = Log(copy.lake, "loans").head()
+    assert head is not None
+    assert head.version == "0000000002"
+    assert head.compared is True
