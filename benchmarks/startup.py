@@ -1,6 +1,6 @@
 """What loading the code location costs, against importing Dagster alone.
 
-python benchmarks/load.py [--repeats N]
+python benchmarks/startup.py [--repeats N]
 """
 
 from __future__ import annotations
