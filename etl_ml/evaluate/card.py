@@ -34,7 +34,7 @@ def model_card(report: Mapping[str, Any], pipeline: Pipeline, lineage: Mapping[s
         "",
         "## Data",
         "",
-        f"- Source: `{pipeline.source.path}`",
+        f"- Source: `{pipeline.source.address}`",
         f"- Training rows: {report['rows']['train']:,}; test rows: {report['rows']['test']:,}",
         f"- Split: {pipeline.split.strategy}, seed {pipeline.split.seed}"
         + (", equal feature rows on one side" if pipeline.split.keep_duplicates_together else ""),

@@ -42,7 +42,7 @@ def parse(attributes: Mapping[str, Any], *, file: str) -> Pipeline:
     title = name[:60] if isinstance(name, str) else "pipeline"
     found: dict[str, InvalidPipeline] = {}
     for problem in problems:
-        path = _as_written(problem["loc"])
+        path = _as_written(_without_tags(problem["loc"], attributes), attributes)
         key = ".".join(map(str, path)) or "attributes"
         found.setdefault(key, _explain(title, key, path, dict(problem), attributes, file))
     for key in [k for k in found if any(other.startswith(f"{k}.") for other in found)]:
@@ -64,7 +64,7 @@ def _explain(
     file: str,
 ) -> InvalidPipeline:
     if problem["type"] == "extra_forbidden":
-        known = _keys(path[:-1])
+        known = _keys(path[:-1], attributes)
         close = nearest(str(path[-1]), known)
         return InvalidPipeline(
             f"{title}: {key!r} is not a key of etl_ml.TabularPipeline.",
@@ -72,12 +72,19 @@ def _explain(
             close=repr(close) if close else None,
             fix=f"rename it to {close!r}" if close else f"the keys here are {', '.join(known)}",
         )
+    if problem["type"] == "union_tag_not_found":
+        return InvalidPipeline(f"{title}: '{key}.type' is required.", where=file, fix="add it")
+    if problem["type"] == "union_tag_invalid":
+        key = f"{key}.type"
+        problem["msg"] = f"should be one of {problem['ctx']['expected_tags']}"
+        path = [*path, "type"]
+        problem["ctx"]["expected"] = problem["ctx"]["expected_tags"]
     if problem["type"] == "missing":
         return InvalidPipeline(f"{title}: {key!r} is required.", where=file, fix=f"add {key}")
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     if not path:  # a disagreement of sections names its key itself
         key, _, message = message.partition(": ")
-    if _is_branch(problem["loc"], path):
+    if _is_branch(_without_tags(problem["loc"], attributes), path):
         message = "should be one value: text, a number, a date, true or false"
     the_key = problem["loc"][-1:] == ("[key]",)
     value = path[-1] if the_key else _value(path, attributes)
@@ -86,19 +93,55 @@ def _explain(
     close = nearest(str(value or told.get("seen", "")).strip("'"), expected)
     return InvalidPipeline(
         f"{title}: {key}: {message[0].lower() + message[1:]}.",
-        seen=None if value is None or _field_is_secret(path) else bounded(value),
+        seen=None if value is None or _field_is_secret(path, attributes) else bounded(value),
         where=file,
         close=repr(close) if close else None,
         fix=f"correct {key}",
     )
 
 
-def _as_written(location: tuple[str | int, ...]) -> list[str | int]:
+def _without_tags(
+    location: tuple[str | int, ...], attributes: Mapping[str, Any]
+) -> tuple[str | int, ...]:
+    """The path without the tags that pydantic puts in for the member of a union it chose."""
+    path: list[str | int] = []
+    value: Any = attributes
+    tagged = True
+    for part in location:
+        tag = value.get("type") if isinstance(value, Mapping) else None
+        if not tagged and part == tag and part not in value and _is_union(path, attributes):
+            tagged = True  # once for each mapping
+            continue
+        path.append(part)
+        tagged = False
+        value = _item(value, part)
+    return tuple(path)
+
+
+def _item(value: Any, part: str | int) -> Any:
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _is_union(path: list[str | int], attributes: Mapping[str, Any]) -> bool:
+    models = [kind for kind in _walk(path, attributes, every=True) if _is_section(kind)]
+    return len(models) > 1
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _as_written(
+    location: tuple[str | int, ...], attributes: Mapping[str, Any]
+) -> list[str | int]:
     """The path of keys that the user wrote: pydantic appends markers of its own."""
     path = list(location)
     while path and str(path[-1]).endswith(("[key]", "()")):
         path.pop()
-    while path and path[-1] in _BRANCHES and set(_walk(path[:-1])) <= _SCALARS:
+    while path and path[-1] in _BRANCHES and set(_walk(path[:-1], attributes)) <= _SCALARS:
         path.pop()
     return path
 
@@ -116,27 +159,44 @@ def _value(path: list[str | int], attributes: Any) -> Any:
     """The scalar at a path of the attributes, or None."""
     value = attributes
     for part in path:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return None
+        value = _item(value, part)
     return None if isinstance(value, dict | list | tuple) else value
 
 
-def _walk(path: list[str | int]) -> list[Any]:
-    """The annotations met along a path of keys, models and containers unwrapped."""
+def _walk(
+    path: list[str | int], attributes: Mapping[str, Any], every: bool = False
+) -> list[Any]:
+    """The annotations met along a path of keys, models and containers unwrapped.
+
+    Of several models that `type` tells apart only the one that was asked for, unless `every`.
+    """
     current: list[Any] = [Pipeline]
-    for part in path:
+    value: Any = attributes
+    for place, part in enumerate(path):
         following: list[Any] = []
         for kind in current:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if _is_section(kind):
                 field = kind.model_fields.get(str(part))
                 following += _unwrapped(field.annotation) if field else []
             else:
                 inner = [arg for arg in typing.get_args(kind) if arg is not Ellipsis]
                 following += [a for arg in inner[-1:] for a in _unwrapped(arg)]
-        current = following
+        value = _item(value, part)
+        last = every and place == len(path) - 1
+        current = following if last else _chosen(following, value)
     return current
+
+
+def _chosen(kinds: list[Any], value: Any) -> list[Any]:
+    tag = value.get("type") if isinstance(value, Mapping) else None
+    tagged = [
+        kind
+        for kind in kinds
+        if _is_section(kind)
+        and "type" in kind.model_fields
+        and tag in typing.get_args(kind.model_fields["type"].annotation)
+    ]
+    return tagged or kinds
 
 
 def _unwrapped(annotation: Any) -> list[Any]:
@@ -151,14 +211,14 @@ def _unwrapped(annotation: Any) -> list[Any]:
     return [inner for argument in arguments for inner in _unwrapped(argument)]
 
 
-def _keys(path: list[str | int]) -> list[str]:
-    models = [k for k in _walk(path) if isinstance(k, type) and issubclass(k, BaseModel)]
+def _keys(path: list[str | int], attributes: Mapping[str, Any]) -> list[str]:
+    models = [kind for kind in _walk(path, attributes) if _is_section(kind)]
     return [name for model in models for name in model.model_fields]
 
 
-def _field_is_secret(path: list[str | int]) -> bool:
+def _field_is_secret(path: list[str | int], attributes: Mapping[str, Any]) -> bool:
     return any(
         kind in (SecretStr, SecretBytes)
         for depth in range(len(path) + 1)
-        for kind in _walk(path[:depth])
+        for kind in _walk(path[:depth], attributes, every=True)
     )

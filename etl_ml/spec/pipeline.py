@@ -10,7 +10,7 @@ from etl_ml.spec.contract import Column, Contract
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.section import Section
-from etl_ml.spec.source import FileSource
+from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source
 from etl_ml.spec.training import Training
 from etl_ml.spec.transformation import Cleaning, Features, Split
 from etl_ml.spec.validation import Validation
@@ -38,7 +38,7 @@ class Pipeline(Section):
     owners: tuple[Annotated[str, Field(pattern=r"^(team:.+|[^@\s]+@[^@\s]+)$")], ...] = Field(
         (), description="`team:name` or e-mail addresses."
     )
-    source: FileSource
+    source: Source
     contract: Contract
     target: Target
     validation: Validation = Validation()
@@ -79,6 +79,51 @@ class Pipeline(Section):
             if len(labels) > 2:
                 raise ValueError(f"target.positive: there are {len(labels)} labels, not two")
         return self
+
+    @model_validator(mode="after")
+    def _source_can_be_read(self) -> Pipeline:
+        source, contract = self.source, self.contract
+        if isinstance(source, WITHOUT_SCHEMA) and contract.unknown_columns == "keep":
+            raise ValueError(
+                f"contract.unknown_columns: a {source.type} source has no columns but the "
+                "contract's; name those to keep under contract.columns, or set fail or drop"
+            )
+        if source.incremental is None:
+            return self
+        cursor, place = source.incremental.cursor, "source.incremental"
+        if isinstance(source, FileSource):
+            if source.incremental.lag_seconds or source.incremental.lag_rows:
+                raise ValueError(f"{place}: files are read when they are new; a lag has no meaning")
+            if cursor is None:
+                return self
+        elif cursor is None:
+            raise ValueError(f"{place}.cursor: name the column that grows, e.g. updated_at")
+        if not self.row_key():
+            raise ValueError(f"{place}: needs contract.primary_key, to know a row again")
+        if cursor not in contract.columns and not (
+            isinstance(source, MongoSource) and cursor == "_id"
+        ):
+            close = nearest(cursor, contract.columns)
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise ValueError(f"{place}.cursor: {cursor!r} is not under contract.columns{hint}")
+        unit = "lag_seconds" if self.cursor_carries_time() else "lag_rows"
+        wrong = "lag_rows" if self.cursor_carries_time() else "lag_seconds"
+        if getattr(source.incremental, wrong) is not None:
+            raise ValueError(f"{place}.{wrong}: the lag of cursor {cursor!r} is given by {unit}")
+        return self
+
+    def row_key(self) -> tuple[str, ...]:
+        """The columns that identify a row; none when only all its cells do."""
+        implied = ("_id",) if isinstance(self.source, MongoSource) else ()
+        return self.contract.primary_key or implied
+
+    def cursor_carries_time(self) -> bool:
+        """Whether the cursor is a moment, or a MongoDB ObjectId, which begins with one."""
+        cursor = self.source.incremental.cursor if self.source.incremental else None
+        column = self.contract.columns.get(cursor or "")
+        if column is None or (isinstance(self.source, MongoSource) and cursor == "_id"):
+            return column is None or column.type in ("string", "category")
+        return column.type in ("datetime", "date")
 
     def features_of(self) -> dict[str, Column]:
         """The columns that a model sees, in the contract's order."""
