@@ -1,5 +1,6 @@
 """Every version of everything: tables (Delta Lake), files, the log of champions."""
 
+from etl_ml.lake.growing import Increment
 from etl_ml.lake.lake import Lake, open_lake, version_name
 from etl_ml.lake.log import ChampionChanged, Log, Promotion
 from etl_ml.lake.run import Inconsistent, Run
@@ -10,6 +11,7 @@ __all__ = [
     "ChampionChanged",
     "Contents",
     "Inconsistent",
+    "Increment",
     "Lake",
     "Log",
     "MissingVersion",

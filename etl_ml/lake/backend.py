@@ -27,6 +27,41 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
 
 
+class Moved(Exception):
+    """Another writer's commit came first; nothing of ours was written."""
+
+
+class TableHandle(Protocol):
+    """A table as it was when it was opened, and the one commit that may follow on it.
+
+    Attributes
+    ----------
+    version : the Delta version
+    rows : the number of rows
+    transactions : how many commits `append` has made, 0 when the table has none of them
+    metadata : what its commit was stamped with
+    """
+
+    version: int
+    rows: int
+    transactions: int
+    metadata: Mapping[str, str]
+
+    def scan(self) -> pl.LazyFrame:
+        """The rows at this version, lazily; in no order."""
+
+    def commit(
+        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
+    ) -> tuple[int, int]:
+        """Append rows, or replace all, in one commit; returns its (version, number of rows).
+
+        Raises
+        ------
+        Moved
+            The table is not any more what it was when it was opened.
+        """
+
+
 class Backend(Protocol):
     """Names are relative to the lake, with `/` between folders."""
 
@@ -56,6 +91,15 @@ class Backend(Protocol):
         self, path: str, rows: pl.LazyFrame | Batches, metadata: Mapping[str, str]
     ) -> tuple[int, int]:
         """Replace a table's content in one commit; returns its (version, number of rows)."""
+
+    def open_table(self, path: str) -> TableHandle | None:
+        """The table at its head, None where there is none yet."""
+
+    def create_table(self, path: str, schema: pa.Schema) -> TableHandle:
+        """Make an empty table; the one that is there if another writer was first."""
+
+    def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
+        """What the commit that made a version of a table was stamped with."""
 
     def scan_table(self, path: str, version: int) -> pl.LazyFrame:
         """The table's rows at a version, lazily; in no order."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from etl_ml.lake.backend import AlreadyExists, Backend
 from etl_ml.lake.documents import dump_json
+from etl_ml.lake.growing import write_growing
 from etl_ml.lake.manifest import Manifest
 from etl_ml.lake.version import MissingVersion, Table, Version
 from etl_ml.lake.writer import Contents, Writer
@@ -122,6 +123,8 @@ class Lake:
 
     def write(self, pipeline: str, asset: str, contents: Contents, **lineage: Any) -> Version:
         """Claim, write and commit a version; `lineage` is `claim`'s."""
+        if contents.grow is not None:
+            return write_growing(self, pipeline, asset, contents.grow, lineage)
         writer = self.claim(pipeline, asset, **lineage)
         if contents.table is not None:
             writer.table(contents.table)

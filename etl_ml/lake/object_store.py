@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl_ml.lake.backend import AlreadyExists, Batches
-from etl_ml.spec.error import EtlMlError
+from etl_ml.lake.backend import AlreadyExists, Batches, Moved
+from etl_ml.spec.error import EtlMlError, bounded
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,8 +27,15 @@ _TABLE = {
 _ATTEMPTS = 20
 
 
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
 class Contended(EtlMlError):
     """Too many writers of one table at once."""
+
+
+class DiskFull(EtlMlError):
+    """The lake has no room; the last version of everything is as it was."""
 
 
 class ObjectStoreBackend:
@@ -57,14 +66,16 @@ class ObjectStoreBackend:
         from obstore.exceptions import AlreadyExistsError
 
         try:
-            obstore.put(self._store, name, data, mode="create")
+            with self._writing(name):
+                obstore.put(self._store, name, data, mode="create")
         except AlreadyExistsError:
             raise AlreadyExists(name) from None
 
     def put(self, name: str, data: bytes | Path) -> None:
         import obstore
 
-        obstore.put(self._store, name, data)
+        with self._writing(name):
+            obstore.put(self._store, name, data)
 
     def get(self, name: str) -> bytes | None:
         import obstore
@@ -89,58 +100,135 @@ class ObjectStoreBackend:
     def write_table(
         self, path: str, rows: pl.LazyFrame | Batches, metadata: Mapping[str, str]
     ) -> tuple[int, int]:
-        from deltalake import CommitProperties, write_deltalake
-        from deltalake.exceptions import CommitFailedError
-
         for attempt in range(_ATTEMPTS):
             stream = _Stream(rows)
-            table = self._open(path, stream.schema)
+            handle = self.open_table(path) or self.create_table(path, stream.schema)
             try:
-                write_deltalake(
-                    table,
-                    stream.reader(),
-                    mode="overwrite",
-                    schema_mode="overwrite",
-                    # Delta would rebase a lost commit by itself, and where the table was empty
-                    # keep the winner's rows beside ours.
-                    commit_properties=CommitProperties(
-                        custom_metadata=dict(metadata), max_commit_retries=0
-                    ),
-                )
-            except CommitFailedError:
-                # Nothing was committed: another writer's version came first, so this one is next.
+                return handle.write(stream, metadata, "overwrite")
+            except Moved:
+                # Another writer's version came first, so this one is next.
                 time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))
-                continue
-            except Exception:
-                if stream.failure is not None:
-                    raise stream.failure from None
-                raise
-            return table.version(), table.count()
         raise Contended(
             f"{path}: {_ATTEMPTS} commits in a row lost to other writers.",
             where=self.url,
             fix="run fewer materializations of this asset at once, then run this one again",
         )
 
-    def _open(self, path: str, schema: pa.Schema) -> DeltaTable:
-        """The table at its head; made empty where there is none yet."""
+    def open_table(self, path: str) -> _DeltaHandle | None:
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return _DeltaHandle(self, path, DeltaTable(f"{self._tables}/{path}"))
+        except TableNotFoundError:
+            return None
+
+    def create_table(self, path: str, schema: pa.Schema) -> _DeltaHandle:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
 
         location = f"{self._tables}/{path}"
-        try:
-            return DeltaTable(location)
-        except TableNotFoundError:
+        with self._writing(path):
             try:
-                return DeltaTable.create(location, schema, configuration=_TABLE)
+                table = DeltaTable.create(location, schema, configuration=_TABLE)
             except DeltaError:  # another writer made it first
-                return DeltaTable(location)
+                table = DeltaTable(location)
+        return _DeltaHandle(self, path, table)
+
+    def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
+        # Delta's own history starts at its head, whichever version was opened.
+        entries = self.get(f"{path}/_delta_log/{version:020d}.json") or b""
+        actions = [json.loads(line) for line in entries.splitlines() if line.strip()]
+        stamps: list[dict[str, str]] = [a["commitInfo"] for a in actions if "commitInfo" in a]
+        return stamps[0] if stamps else {}
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """Say that the disk is full where that is what it is."""
+        try:
+            yield
+        except Exception as error:
+            if not any(text in str(error) for text in _FULL):
+                raise
+            raise DiskFull(
+                f"{name} cannot be written: {bounded(str(error).strip(), 160)}",
+                where=self.url,
+                fix="make room, then materialize again; the last version is as it was",
+            ) from None
 
     def scan_table(self, path: str, version: int) -> pl.LazyFrame:
         import polars as pl
         from deltalake import DeltaTable
 
         return pl.scan_delta(DeltaTable(f"{self._tables}/{path}", version=version))
+
+
+class _DeltaHandle:
+    """A Delta table that was opened once. Delta accepts a replay by path, and doubles the rows."""
+
+    def __init__(self, backend: ObjectStoreBackend, path: str, table: DeltaTable) -> None:
+        self._backend, self._path, self._table = backend, path, table
+        self.version = table.version()
+        self.transactions = table.transaction_version(path) or 0
+
+    @property
+    def rows(self) -> int:
+        return self._table.count()
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self._backend.table_metadata(self._path, self.version)
+
+    def scan(self) -> pl.LazyFrame:
+        return self._backend.scan_table(self._path, self.version)
+
+    def commit(
+        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
+    ) -> tuple[int, int]:
+        following = self.transactions + 1
+        try:
+            mode = "overwrite" if replace else "append"
+            return self.write(_Stream(rows), metadata, mode, following)
+        except Exception:
+            # The commit may have arrived though its answer did not.
+            head = self._backend.open_table(self._path)
+            if head is None or head.transactions != following or head.metadata != {
+                **head.metadata,
+                **metadata,
+            }:
+                raise
+            return head.version, head.rows
+
+    def write(
+        self, stream: _Stream, metadata: Mapping[str, str], mode: str, transaction: int = 0
+    ) -> tuple[int, int]:
+        """One commit on this very version; `Moved` if it is not the head any more."""
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        properties = CommitProperties(
+            custom_metadata=dict(metadata),
+            # Delta would rebase a lost commit by itself: rows read from one cursor would follow
+            # those that another writer has read from it.
+            max_commit_retries=0,
+            app_transactions=[Transaction(self._path, transaction)] if transaction else None,
+        )
+        try:
+            with self._backend._writing(self._path):
+                write_deltalake(
+                    self._table,
+                    stream.reader(),
+                    mode=mode,  # type: ignore[arg-type]
+                    schema_mode="merge" if mode == "append" else "overwrite",
+                    commit_properties=properties,
+                )
+        except CommitFailedError as error:
+            raise Moved(str(error)) from None
+        except Exception:
+            if stream.failure is not None:
+                raise stream.failure from None
+            raise
+        return self._table.version(), self._table.count()
 
 
 class _Stream:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.backend import Backend
+from etl_ml.lake.growing import cursor_of
 from etl_ml.lake.manifest import Manifest, TableRef, UnreadableVersion
 from etl_ml.spec.error import EtlMlError, bounded, listed
 
@@ -32,6 +33,12 @@ class Table:
     @property
     def rows(self) -> int:
         return self._ref.rows
+
+    @property
+    def cursor(self) -> dict[str, Any] | None:
+        """Where an incremental source was read up to; None for a snapshot."""
+        metadata = self._backend.table_metadata(self._ref.path, self._ref.delta_version)
+        return cursor_of(metadata)
 
     def scan(self) -> pl.LazyFrame:
         """The rows, read when they are collected.

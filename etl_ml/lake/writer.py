@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import Backend, Batches
+from etl_ml.lake.backend import AlreadyExists, Backend, Batches, TableHandle
 from etl_ml.lake.documents import dump_json
+from etl_ml.lake.growing import Grow, Increment
 from etl_ml.lake.manifest import FileRef, Manifest, TableRef
 from etl_ml.lake.version import Version
 
@@ -36,11 +38,13 @@ class Contents:
     """What a stage hands to the lake: at most one table, and files by name.
 
     A file is bytes, text, an array (.npy), what JSON can hold, or a function that writes it to an
-    open binary file.
+    open binary file. `grow` instead of `table` lets the table grow, in which case there are no
+    files.
     """
 
     table: pl.LazyFrame | Batches | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
+    grow: Grow | None = None
 
 
 class Writer:
@@ -58,9 +62,34 @@ class Writer:
     def table(self, rows: pl.LazyFrame | Batches) -> None:
         """Write the version's rows, in one Delta commit."""
         path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
-        stamp = {"run_id": self._draft.run_id, "version": self.version}
-        delta_version, count = self._backend.write_table(path, rows, stamp)
-        self._table = TableRef(path, delta_version, count)
+        delta_version, count = self._backend.write_table(path, rows, self._stamp())
+        self.refer(TableRef(path, delta_version, count))
+
+    def follow(self, handle: TableHandle, increment: Increment) -> None:
+        """Commit what follows on a table that was opened before.
+
+        Raises
+        ------
+        Moved
+            Another writer was first.
+        """
+        path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
+        stamp = self._stamp() | {"cursor": json.dumps(increment.cursor, sort_keys=True)}
+        version, rows = handle.commit(increment.rows, stamp, replace=increment.replace)
+        self.refer(TableRef(path, version, rows))
+
+    def refer(self, table: TableRef) -> None:
+        """Take a table as it is."""
+        self._table = table
+
+    def _stamp(self) -> dict[str, str]:
+        """What a Delta commit carries: enough to write the manifest from."""
+        return {
+            "run_id": self._draft.run_id,
+            "version": self.version,
+            "created_at": self._draft.created_at,
+            "code_version": self._draft.code_version,
+        }
 
     def file(self, name: str, content: Any) -> None:
         """Write one of the version's files; see `Contents` for what `content` may be."""
@@ -72,7 +101,12 @@ class Writer:
         """Create the manifest: from here on, and not before, readers see the version."""
         files = tuple(self._files.values())
         manifest = replace(self._draft, table=self._table, files=files)
-        self._backend.create(f"{manifest.folder}/manifest.json", manifest.dump())
+        name = f"{manifest.folder}/manifest.json"
+        try:
+            self._backend.create(name, manifest.dump())
+        except AlreadyExists:
+            # Another writer found our Delta commit and has written this for us.
+            manifest = Manifest.load(self._backend.get(name) or b"", f"{self._backend.url}/{name}")
         return Version(self._backend, manifest)
 
 
