@@ -76,7 +76,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile pyproject.
 
 .PHONY: clean
 clean: ## remove the environment, caches and build output; data and models (.etl_ml) stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find etl_ml etl_ml_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## What the targets above stand on

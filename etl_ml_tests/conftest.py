@@ -12,6 +12,7 @@ import etl_ml
 from etl_ml.lake import Lake, open_lake
 from etl_ml.spec import Pipeline, parse
 from etl_ml_tests.project import ATTRIBUTES, Project, attributes
+from etl_ml_tests.servers.fixtures import *  # noqa: F403
 
 PHISHING = Path(etl_ml.__file__).parent / "defs" / "phishing"
 
