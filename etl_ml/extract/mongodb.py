@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote_plus
 
 from etl_ml.extract.decoding import ID, Decoder, last_id, roots
 from etl_ml.extract.reader import Since
@@ -223,11 +225,11 @@ class MongoReader:
     def _without_secret(self, error: object) -> str:
         if isinstance(error, Mapping):
             error = error.get("errmsg", "with an error")
-        text = str(error).partition(", Timeout: ")[0]
-        uri = self._source.uri.get_secret_value()
-        secret = uri.partition("://")[2].rpartition("@")[0]
-        for part in (secret, *secret.split(":")):
-            text = text.replace(part, "…") if part else text
+        text = re.split(r", Timeout: | \(configured timeouts", str(error), maxsplit=1)[0]
+        secret = self._source.uri.get_secret_value().partition("://")[2].rpartition("@")[0]
+        password = secret.partition(":")[2]
+        for part in (secret, password, unquote_plus(password)):
+            text = text.replace(part, "…") if len(part) > 2 else text
         return bounded(text.rstrip("."), 200).strip("'\"")
 
 

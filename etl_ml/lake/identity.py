@@ -178,6 +178,14 @@ class Identity:
         self._key = tuple(key)
         self._seen = _Counter()
 
+    def seen(self, rows: pa.Array) -> None:
+        """Go on behind rows that have their identity (text) already, each once."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        digits = "".join(pc.utf8_slice_codeunits(rows, 0, 16).to_pylist())
+        self._seen.add(np.frombuffer(bytes.fromhex(digits), np.uint64))
+
     def of(self, batch: pa.RecordBatch) -> pa.Array:
         """The batch's row identities as text, `<32 hex digits>-<occurrence>`."""
         import pyarrow as pa
@@ -231,6 +239,14 @@ class _Counter:
         if len(distinct):
             self._add(distinct, sizes.astype(np.uint32))
         return occurrence
+
+    def add(self, prefixes: np.ndarray) -> None:
+        """Count hashes, by their first 8 bytes, that came before."""
+        import numpy as np
+
+        distinct, times = np.unique(prefixes, return_counts=True)
+        if len(distinct):
+            self._add(distinct, times.astype(np.uint32))
 
     def _add(self, hashes: np.ndarray, times: np.ndarray) -> None:
         import numpy as np

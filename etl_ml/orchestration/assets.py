@@ -15,7 +15,8 @@ from typing import Any
 import dagster as dg
 
 from etl_ml import __version__
-from etl_ml.lake import Contents, Lake, Version
+from etl_ml.lake import Contents, Increment, Lake, Version
+from etl_ml.lake.backend import TableHandle
 from etl_ml.orchestration.checks import (
     Checks,
     check_specs,
@@ -31,7 +32,9 @@ from etl_ml.orchestration.metadata import (
     leaderboard_metadata,
     validation_metadata,
 )
+from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.source import FileSource, SqlSource
 
 _DESCRIPTIONS = {
     "raw_data": "Rows as they were read from the source.",
@@ -43,6 +46,7 @@ _DESCRIPTIONS = {
     "model_evaluation": "Test metrics with intervals, gates, and the comparison with the champion.",
     "deployed_model": "The champion: loaded in a fresh process, and found to answer as trained.",
 }
+_REFRESH = "Read an incremental source again from the start, in place of what was read."
 _KINDS = {
     "raw_data": {"deltalake"},
     "validated_data": {"polars", "deltalake"},
@@ -93,12 +97,30 @@ def build_assets(
         )
         return declared
 
-    @asset("raw_data")
+    @asset(
+        "raw_data",
+        config_schema={"refresh": dg.Field(bool, default_value=False, description=_REFRESH)},
+        required_resource_keys=resource_keys(pipeline.source),
+    )
     def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
-        from etl_ml.extract import extract
+        from etl_ml.extract import extract, extract_new
 
-        read = extract(pipeline.source, base=home, primary_key=pipeline.contract.primary_key)
-        context.log.info(f"Reading {', '.join(read.origin)}")
+        source, told = pipeline.source, context.log.info
+        settings = settings_of(source, context.resources)
+        told(f"Reading {source.address}")
+        if source.incremental is not None:
+            refresh = context.op_execution_context.op_config["refresh"]
+
+            def grow(head: TableHandle | None) -> Increment | None:
+                return extract_new(
+                    pipeline, head, base=home, settings=settings, refresh=refresh, log=told
+                )
+
+            return dg.Output(Contents(grow=grow))
+        key, contract = pipeline.row_key(), pipeline.contract
+        read = extract(
+            source, base=home, primary_key=key, contract=contract, settings=settings, log=told
+        )
         columns = [dg.TableColumn(field.name, str(field.type)) for field in read.rows.schema]
         schema = dg.TableSchema(columns=columns)
         return dg.Output(Contents(read.rows), metadata={"dagster/column_schema": schema})
@@ -290,8 +312,12 @@ def _latest(lake: Lake, pipeline: Pipeline, asset: str) -> Version | None:
 
 
 def _format(pipeline: Pipeline) -> str:
-    """The source's format as a kind, for its icon."""
+    """The source as a kind, for its icon."""
     source = pipeline.source
+    if isinstance(source, SqlSource):
+        return source.address.partition("://")[0].partition("+")[0]
+    if not isinstance(source, FileSource):
+        return source.type
     name = source.path.removesuffix(".gz").removesuffix(".zst")
     return source.format or name.rpartition(".")[2].lower() or "file"
 
@@ -299,7 +325,7 @@ def _format(pipeline: Pipeline) -> str:
 def _code_version(pipeline: Pipeline, asset: str) -> str:
     """Changes when etl_ml does, or the part of the configuration that the asset depends on."""
     sections: dict[str, list[Any]] = {
-        "raw_data": [pipeline.source, pipeline.contract.primary_key],
+        "raw_data": [pipeline.source, pipeline.row_key()],
         "validated_data": [
             pipeline.contract,
             pipeline.target,

@@ -9,7 +9,7 @@ import dagster as dg
 
 from etl_ml.spec.pipeline import Pipeline
 
-_VALUES = ("type", "min", "max", "allowed", "pattern", "max_length")
+_VALUES = ("type", "min", "max", "allowed", "pattern", "max_length", "unknown_columns")
 _SHOWN = 20
 
 
@@ -117,7 +117,7 @@ def _broken_table(broken: list[dict[str, Any]]) -> dict[str, Any]:
     records = [
         dg.TableRecord(
             {
-                "column": check["column"],
+                "column": check["column"] or "",
                 "rule": check["name"],
                 "rows": check["failed_rows"],
                 "examples": ", ".join(str(example) for example in check["examples"]),

@@ -108,7 +108,18 @@ def describe(version: Version) -> dict[str, Any]:
         "lake": dg.MetadataValue.path(version.url),
         "bytes": sum(file.bytes for file in version.manifest.files),
     }
-    return described | ({"dagster/row_count": table.rows} if table else {})
+    if table:
+        described["dagster/row_count"] = table.rows
+        if cursor := version.table.cursor:
+            described["cursor"] = cursor_text(cursor)
+    return described
+
+
+def cursor_text(cursor: Mapping[str, Any]) -> str:
+    """A committed cursor for people."""
+    if "files" in cursor:
+        return f"{cursor['count']} files read"
+    return f"{cursor['column']} {cursor['position']}"
 
 
 def _inputs(step: Any, pipeline: str) -> list[str]:

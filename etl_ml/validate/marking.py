@@ -8,6 +8,7 @@ from etl_ml.lake.identity import ROW
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.validate.casting import cast, polars_type, present
+from etl_ml.validate.originals import HELD, UNKNOWN, has_originals, look_into_originals
 from etl_ml.validate.rules import Rule, rules_of
 
 if TYPE_CHECKING:
@@ -39,15 +40,22 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
     schema = rows.collect_schema()
     nulls = pipeline.source.null_values
     added: list[pl.Expr] = []
+    if with_originals := has_originals(pipeline):
+        rows = look_into_originals(rows, pipeline)
     for name, column in contract.columns.items():
         content, there = present(pl.col(name), schema[name], nulls)
+        if with_originals:
+            there = there | pl.col(HELD).list.contains(name).fill_null(False)
         added.append(there.alias(_present(name)))
         added.append(
             cast(content, schema[name], column).cast(polars_type(column.type)).alias(value_of(name))
         )
     checked = rows.with_columns(added)
     repeated: dict[str, str] = {}
-    if contract.primary_key:
+    growing = pipeline.source.incremental is not None and bool(pipeline.row_key())
+    if growing:
+        checked = _mark_older(checked, pipeline)
+    elif contract.primary_key:
         checked = _mark_superseded(checked, contract)
         if len(contract.primary_key) == 1:
             repeated[contract.primary_key[0]] = _CONFLICT
@@ -70,9 +78,16 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
             repeated=repeated.get(name),
         )
     ]
-    flags = [rule.broken.alias(rule.flag) for rule in rules]
+    if with_originals:
+        unknown = nw.col(UNKNOWN).list.len().fill_null(0) > 0
+        rules.append(Rule(None, "unknown_columns", unknown))
+    flags = [
+        # An older row of a key is nobody's concern any more.
+        (rule.broken & ~nw.col(SUPERSEDED) if growing else rule.broken).alias(rule.flag)
+        for rule in rules
+    ]
     flagged: pl.LazyFrame = nw.from_native(checked).with_columns(*flags).to_native()
-    if len(contract.primary_key) > 1:
+    if len(contract.primary_key) > 1 and not growing:
         key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col(_CONFLICT))
         rules.append(key_rule)
         flagged = flagged.with_columns(pl.col(_CONFLICT).alias(key_rule.flag))
@@ -95,6 +110,34 @@ def _mark_repeated(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
     )
     return rows.join(repeated, on=value, how="left").with_columns(
         pl.col(_repeated(name)).fill_null(False)
+    )
+
+
+def _mark_older(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
+    """Of rows with one key, all but the newest: by cursor, else as they were read."""
+    import polars as pl
+
+    contract, incremental = pipeline.contract, pipeline.source.incremental
+    key = [value_of(n) if n in contract.columns else n for n in pipeline.row_key()]
+    # An identity ends with the number of those before it.
+    order = [pl.col(ROW).str.slice(33).cast(pl.Int64)]
+    if incremental and incremental.cursor:
+        name = incremental.cursor
+        order.insert(0, pl.col(value_of(name) if name in contract.columns else name))
+    several = rows.select(key).drop_nulls().group_by(key).len().filter(pl.col("len") > 1)
+    newest = (
+        rows.select(*key, ROW, *(part.alias(f"_{i}") for i, part in enumerate(order)))
+        .join(several.select(key), on=key, how="semi")
+        .group_by(key)
+        .agg(
+            pl.col(ROW)
+            .sort_by([f"_{i}" for i in range(len(order))], nulls_last=False)
+            .last()
+            .alias("_etl_ml_newest")
+        )
+    )
+    return rows.join(newest, on=key, how="left").with_columns(
+        (pl.col(ROW) != pl.col("_etl_ml_newest")).fill_null(False).alias(SUPERSEDED)
     )
 
 

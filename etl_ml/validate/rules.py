@@ -16,15 +16,18 @@ ORDER = ("type", "nullable", "min", "max", "allowed", "pattern", "max_length", "
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of one column, and the expression that is true where a cell breaks it."""
+    """A rule of one column, and the expression that is true where a cell breaks it.
 
-    column: str
+    The rule `unknown_columns` is of the row: `column` is None.
+    """
+
+    column: str | None
     name: str
     broken: nw.Expr
 
     @property
     def reason(self) -> str:
-        return f"{self.column}: {self.name}"
+        return self.name if self.column is None else f"{self.column}: {self.name}"
 
     @property
     def flag(self) -> str:

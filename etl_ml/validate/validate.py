@@ -11,7 +11,9 @@ from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.source import MongoSource
 from etl_ml.validate.marking import SUPERSEDED, mark, value_of
+from etl_ml.validate.originals import HELD, UNKNOWN, original_cells
 from etl_ml.validate.profile import profile
 from etl_ml.validate.rules import Rule
 from etl_ml.validate.target import check_target
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 REASONS = "_reasons"
 _EXAMPLES = 5
+_LOOKED_AT = 1000
 
 
 class SchemaMismatch(EtlMlError):
@@ -62,8 +65,9 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
     Returns
     -------
     Validation
-        Valid, quarantined and superseded rows are together exactly n. A row is superseded when
-        another one of its primary key has the same content.
+        Valid, quarantined and superseded rows are together exactly n. A row of an incremental
+        source is superseded by a newer one of its key; of any other, by one of its key with the
+        same content.
 
     Raises
     ------
@@ -111,7 +115,9 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
 
 def _check_columns(names: Sequence[str], pipeline: Pipeline) -> list[str]:
     """The columns of a valid row."""
-    contract, where = pipeline.contract, f"source.path {pipeline.source.path}"
+    contract, where = pipeline.contract, f"source {pipeline.source.address}"
+    if isinstance(pipeline.source, MongoSource) and "_id" not in contract.columns:
+        names = [name for name in names if name != "_id"]  # every document has one
     missing = [name for name in contract.columns if name not in names]
     unknown = [name for name in names if name not in contract.columns]
     if missing:
@@ -161,14 +167,23 @@ def _count(checked: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
 def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
     import polars as pl
 
-    reasons = [pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in rules]
-    return bad.with_columns(pl.concat_list(reasons).list.drop_nulls().alias(REASONS))
+    of_cells = [rule for rule in rules if rule.column is not None]
+    found = pl.concat_list(
+        pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in of_cells
+    ).list.drop_nulls()
+    if len(of_cells) < len(rules):
+        unknown = pl.col(UNKNOWN).list.eval(pl.element() + ": unknown_columns")
+        found = found.list.concat(unknown.fill_null([]))
+    return bad.with_columns(found.alias(REASONS))
 
 
 def _examples(checked: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str | None]:
     """The smallest distinct cells that broke a rule, as text; none of a sensitive column."""
     import polars as pl
 
+    if rule.column is None:
+        names = checked.filter(pl.col(rule.flag)).select(pl.col(UNKNOWN).explode().unique().sort())
+        return names.head(_EXAMPLES).collect(engine="streaming").to_series().str.head(100).to_list()
     column = contract.columns.get(rule.column)
     if column is None or column.sensitive:
         return []
@@ -176,6 +191,11 @@ def _examples(checked: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str
     if kind.is_nested() or kind == pl.Binary:
         return []
     cell = pl.col(rule.column).cast(pl.String, strict=False)
+    if rule.name == "type" and HELD in checked.collect_schema():
+        broken = checked.filter(pl.col(rule.flag)).select(ORIGINAL, cell).head(_LOOKED_AT)
+        found = broken.collect(engine="streaming")
+        texts = original_cells(found[ORIGINAL], rule.column) + found[rule.column].to_list()
+        return [text[:100] for text in sorted({t for t in texts if t is not None})[:_EXAMPLES]]
     cells = checked.filter(pl.col(rule.flag)).select(cell).unique().sort(rule.column)
     values = cells.head(_EXAMPLES).collect(engine="streaming").to_series()
     return [value if value is None else value[:100] for value in values]

@@ -1,0 +1,250 @@
+"""What is new in a source since the cursor that was committed with the rows before it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.extract.extract import FilesReader, identify, open_reader
+from etl_ml.extract.position import Cursor
+from etl_ml.extract.reader import Position, Reader, Since
+from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.spool import Spool
+from etl_ml.lake.backend import TableHandle
+from etl_ml.lake.growing import Increment, cursor_of
+from etl_ml.lake.identity import ROW, Identity, hash_rows
+from etl_ml.lake.progress import Progress
+from etl_ml.spec.error import listed
+from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from etl_ml.lake.stores import StoreSettings
+
+_FILES = 100_000
+
+
+def extract_new(
+    pipeline: Pipeline,
+    head: TableHandle | None,
+    *,
+    base: Path,
+    settings: StoreSettings | None = None,
+    refresh: bool = False,
+    log: Callable[[str], None] | None = None,
+) -> Increment | None:
+    """Read what follows on a table, and the cursor behind it.
+
+    Parameters
+    ----------
+    head : the table as it is, None where there is none
+    base : the folder that relative paths start from
+    refresh : read everything again, in place of all that is there
+    log : told of progress, some seconds apart
+
+    Returns
+    -------
+    Increment or None
+        None when nothing is new. Rows that are in the table already, because the lag was read
+        again, are not among its rows.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be read, has no rows at all, or is another one than before.
+    """
+    source = pipeline.source
+    state = None if head is None or refresh else cursor_of(head.metadata)
+    mark = _mark(pipeline)
+    if state is not None and state["source"] != mark:
+        raise SourceError(
+            f"{pipeline.name}: the source or its columns are not those that raw_data was read by.",
+            seen=f"now {source.address}",
+            where="source",
+            fix=f"etl-ml refresh {pipeline.name} reads everything again, in one commit",
+        )
+    known = head if state is not None else None
+    if isinstance(source, FileSource):
+        increment = _files(pipeline, source, state, known, base, settings, log)
+    else:
+        increment = _rows(pipeline, state, known, base, settings, log)
+    if increment is None:
+        return None
+    return Increment(increment.rows, {**increment.cursor, "source": mark}, state is None)
+
+
+def _rows(
+    pipeline: Pipeline,
+    state: Mapping[str, Any] | None,
+    head: TableHandle | None,
+    base: Path,
+    settings: StoreSettings | None,
+    log: Callable[[str], None] | None,
+) -> Increment | None:
+    cursor = Cursor.of(pipeline)
+    since: Since | None = None
+    position: Position | None = None
+    if state is not None and head is not None:
+        position = cursor.load(state["position"])
+        since = cursor.since(position, head.scan())
+    key = pipeline.row_key()
+    reader = open_reader(pipeline.source, pipeline.contract, key, base, since, settings)
+    clock = reader.clock()
+    spool, furthest = _spooled(pipeline, reader, head, cursor, since, log)
+    if not spool.rows:
+        if head is None:
+            raise SourceError(
+                f"{listed(reader.origin, 3)}: there are no rows.",
+                where="source",
+                fix="put rows there, or point source at where they are",
+            )
+        return None
+    if furthest is not None:
+        furthest = cursor.capped(furthest, clock)
+        position = furthest if position is None else max(position, furthest)  # type: ignore[type-var]
+    if position is None:
+        raise SourceError(
+            f"{listed(reader.origin, 3)}: no row has a value of {cursor.name!r}.",
+            where="source.incremental.cursor",
+            fix="name a column that grows with every row",
+        )
+    return Increment(spool, {"column": cursor.name, "position": cursor.dump(position)})
+
+
+def _spooled(
+    pipeline: Pipeline,
+    reader: Reader,
+    head: TableHandle | None,
+    cursor: Cursor | None,
+    since: Since | None,
+    log: Callable[[str], None] | None,
+) -> tuple[Spool, Position | None]:
+    """The rows that are not in the table yet, and the furthest position among all."""
+    identity = Identity([n for n in pipeline.row_key() if n in reader.schema.names])
+    known = _known(head, cursor, since, reader.schema)
+    spool: Spool | None = None
+    furthest: Position | None = None
+    progress = Progress("Read", reader.total, log) if log else None
+    for batch in reader:
+        if cursor is not None and batch.num_rows:
+            here = cursor.largest(batch)
+            if here is not None and (furthest is None or here > furthest):  # type: ignore[operator]
+                furthest = here
+        fresh = _not_in(batch, known)
+        if head is not None and spool is None and fresh.num_rows:
+            # Numbers among equals go on where the table's ended.
+            for rows in head.scan().select(ROW).collect_batches(engine="streaming"):
+                identity.seen(rows.to_series().to_arrow())
+        rows = identify(fresh, identity)
+        spool = spool or Spool(rows.schema)
+        spool.add(rows)
+        if progress:
+            progress.add(batch.num_rows, batch.nbytes)
+    if progress:
+        progress.done()
+    if spool is None:
+        spool = Spool(reader.schema)
+    spool.close()
+    return spool, furthest
+
+
+def _known(
+    head: TableHandle | None, cursor: Cursor | None, since: Since | None, schema: pa.Schema
+) -> np.ndarray[Any, Any] | None:
+    """Hashes of the table's rows that the lag reads again."""
+    import numpy as np
+    import polars as pl
+
+    if head is None or cursor is None or since is None:
+        return None
+    window = cursor.window(head.scan(), since)
+    there = window.collect_schema().names()
+    columns = [pl.col(n) if n in there else pl.lit(None).alias(n) for n in schema.names]
+    hashes = [
+        hash_rows(rows.to_arrow().cast(schema), schema.names)
+        for rows in window.select(columns).collect_batches(engine="streaming")
+    ]
+    return np.concatenate(hashes) if hashes else None
+
+
+def _not_in(batch: pa.RecordBatch, known: np.ndarray[Any, Any] | None) -> pa.RecordBatch:
+    import numpy as np
+    import pyarrow as pa
+
+    if known is None or not len(known):
+        return batch
+    return batch.filter(pa.array(~np.isin(hash_rows(batch, batch.schema.names), known)))
+
+
+def _files(
+    pipeline: Pipeline,
+    source: FileSource,
+    state: Mapping[str, Any] | None,
+    head: TableHandle | None,
+    base: Path,
+    settings: StoreSettings | None,
+    log: Callable[[str], None] | None,
+) -> Increment | None:
+    from etl_ml.extract.file import list_files, open_files
+
+    found = list_files(source, base, settings)
+    if len(found) > _FILES:
+        raise SourceError(
+            f"{source.address}: {len(found)} files; {_FILES} can be remembered.",
+            where="source.path",
+            fix="move those that were read to another folder, or narrow the pattern",
+        )
+    before = _unpacked(state["files"]) if state else {}
+    now = {_digest(file.name): _digest(file.size, file.version) for file in found}
+    new = [file for file in found if before.get(_digest(file.name)) != now[_digest(file.name)]]
+    if not new:
+        return None
+    changed = [file.name for file in new if _digest(file.name) in before]
+    if changed and not pipeline.row_key():
+        raise SourceError(
+            f"{changed[0]}: the file has changed since it was read.",
+            seen=f"{len(changed)} such files" if len(changed) > 1 else None,
+            where="source.incremental",
+            fix="set contract.primary_key, so that its rows replace the older ones, put new rows "
+            f"in new files, or read everything again: etl-ml refresh {pipeline.name}",
+        )
+    origin, batches = open_files(
+        source, base, settings=settings, only={file.name for file in new}
+    )
+    spool, _ = _spooled(pipeline, FilesReader(origin, batches), head, None, None, log)
+    if not spool.rows and head is None:
+        raise SourceError(f"{listed(origin, 3)}: a header and no rows.", where="source.path")
+    return Increment(spool, {"files": _packed(now), "count": len(found)})
+
+
+def _mark(pipeline: Pipeline) -> str:
+    """What the source is: another address, table, query or set of columns is another source."""
+    source = pipeline.source
+    told: list[Any] = [source.type, source.address]
+    told += [str(getattr(source, key, None)) for key in ("query", "projection", "path", "params")]
+    if isinstance(source, WITHOUT_SCHEMA):
+        told += [[name, column.type] for name, column in pipeline.contract.columns.items()]
+    incremental = source.incremental
+    told.append(incremental.cursor if incremental else None)
+    return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+
+
+def _packed(files: Mapping[bytes, bytes]) -> str:
+    """16 bytes a file: the state travels in every commit."""
+    return base64.b64encode(b"".join(name + version for name, version in files.items())).decode()
+
+
+def _unpacked(text: str) -> dict[bytes, bytes]:
+    data = base64.b64decode(text)
+    return {data[at : at + 8]: data[at + 8 : at + 16] for at in range(0, len(data), 16)}

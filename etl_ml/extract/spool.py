@@ -1,0 +1,45 @@
+"""Rows set down on disk between the source and the lake."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Spool:
+    """Batches in a temporary file, which is gone with this object or its process.
+
+    What follows on a table is committed with the cursor behind it, which is known once all rows
+    were read: until then they wait here, not in memory.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        import pyarrow as pa
+
+        self.schema = schema
+        self.rows = 0
+        self._file = tempfile.TemporaryFile(prefix="etl_ml_")
+        self._writer = pa.ipc.new_stream(
+            pa.PythonFile(self._file, "w"),
+            schema,
+            options=pa.ipc.IpcWriteOptions(compression="lz4"),
+        )
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+        self.rows += batch.num_rows
+
+    def close(self) -> None:
+        """No more rows will come."""
+        self._writer.close()
+        self._file.flush()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        self._file.seek(0)
+        yield from pa.ipc.open_stream(pa.PythonFile(self._file, "r"))
