@@ -46,6 +46,14 @@ class Progress:
             self._told = now
             self._log(f"{self._so_far()}{self._left()}")
 
+    def restart(self) -> None:
+        """Count anew: what had got through is done again."""
+        self.rows = self.bytes = 0
+
+    def say(self, line: str) -> None:
+        """Tell what happened on the way."""
+        self._log(f"{self._what}: {line}")
+
     def done(self) -> None:
         """Say the whole."""
         self._log(f"{self._so_far()}, done in {duration(self.seconds)}")
