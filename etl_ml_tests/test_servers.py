@@ -44,11 +44,13 @@ def test_mariadb_keeps_what_it_acknowledged(mariadb: MariaDB) -> None:
             assert cursor.fetchall() == (("käse🧀",),)
 
 
-def test_s3_creates_only_if_absent(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_creates_only_if_absent_and_keeps_it(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     store = S3Store(s3.bucket(), client_options={"allow_http": True})
     obstore.put(store, "a/b", b"first", mode="create")
+    s3.stop()
+    s3.start()
     with pytest.raises(AlreadyExistsError):
         obstore.put(store, "a/b", b"second", mode="create")
     assert bytes(obstore.get(store, "a/b").bytes()) == b"first"

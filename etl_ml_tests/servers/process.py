@@ -72,6 +72,7 @@ class Server:
             self._process = subprocess.Popen(
                 [program, *self.command()],
                 cwd=self.folder,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -138,6 +139,12 @@ def running(kind: type[S], folders: pytest.TempPathFactory) -> Iterator[S]:
     finally:
         up.remove(server)
         server.kill()
+
+
+def _environment() -> dict[str, str]:
+    """Without what a test sets for clients: SeaweedFS takes AWS_* for its own credentials."""
+    clients = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(clients)}
 
 
 def free_ports(count: int) -> list[int]:

@@ -75,6 +75,8 @@ class S3(Server):
             *("server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder / 'data'}"),
             *(f"-master.port={master}", f"-master.port.grpc={master_rpc}"),
             *("-master.volumeSizeLimitMB=256", "-volume.max=0"),
+            # A restarted master waits for an election.
+            *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
             *(f"-volume.port={volume}", f"-volume.port.grpc={volume_rpc}"),
             *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_rpc}"),
             *("-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_rpc}", "-s3.port.iceberg=0"),
