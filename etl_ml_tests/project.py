@@ -40,11 +40,13 @@ ATTRIBUTES: dict[str, Any] = {
 
 
 def attributes(**sections: Any) -> dict[str, Any]:
-    """`ATTRIBUTES` with sections replaced, or merged into where both are mappings."""
+    """`ATTRIBUTES` with sections replaced, or merged into where both are mappings of one type."""
     merged = copy.deepcopy(ATTRIBUTES)
     for name, section in sections.items():
-        if isinstance(section, Mapping) and isinstance(merged.get(name), dict):
-            merged[name] |= section
+        there = merged.get(name)
+        same = isinstance(there, dict) and isinstance(section, Mapping)
+        if same and section.get("type", there.get("type")) == there.get("type"):
+            there |= section
         else:
             merged[name] = section
     return merged

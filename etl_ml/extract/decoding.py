@@ -201,7 +201,10 @@ class Decoder:
                 if stored:
                     seen[name][stored] = seen[name].get(stored, 0) + 1
                 if name == ID and self._implied and stored not in ("id", "text"):
-                    converted: Any = json_util.dumps(value)
+                    # Canonical, so that 5 and "5" are two.
+                    converted: Any = json_util.dumps(
+                        value, json_options=json_util.CANONICAL_JSON_OPTIONS
+                    )
                 else:
                     converted = _converted(value, column.type)
                 bad = bad or converted is _MISSING
@@ -350,8 +353,7 @@ def _converted(value: Any, kind: ColumnType) -> Any:
     if kind == "integer":
         exact = math.isfinite(value) and value == int(value) and -_LARGEST <= value < _LARGEST
         return int(value) if exact else _MISSING
-    number = float(value) if abs(value) < _LARGEST or isinstance(value, float) else math.inf
-    return number if number == value and math.isfinite(number) else _MISSING
+    return float(value) if float(value) == value else _MISSING
 
 
 def _from_decimal(value: Any, kind: ColumnType) -> Any:

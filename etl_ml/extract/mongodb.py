@@ -130,8 +130,11 @@ class MongoReader:
         try:
             return MongoClient(uri, **options)
         except (InvalidURI, ConfigurationError, ValueError) as error:
+            # What is taken for the database may be half of a password.
+            secret = isinstance(error, InvalidURI) and "@" in uri
+            told = "it cannot be parsed" if secret else self._without_secret(error)
             self._refuse(
-                f"the URI cannot be used: {self._without_secret(error)}",
+                f"the URI cannot be used: {told}",
                 "correct source.uri; percent-encode user and password",
             )
 

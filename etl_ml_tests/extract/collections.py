@@ -36,27 +36,18 @@ def collection(server: MongoDB) -> Iterator[Collection[dict[str, Any]]]:
 
 
 def pipeline_over(
-    server: MongoDB, source: Collection[dict[str, Any]], **sections: Any
+    server: MongoDB, there: Collection[dict[str, Any]], **sections: Any
 ) -> Pipeline:
     """A pipeline over a collection; `source` and `contract` sections are merged into."""
     own = {
         "type": "mongodb",
         "uri": server.uri,
-        "database": source.database.name,
-        "collection": source.name,
+        "database": there.database.name,
+        "collection": there.name,
         **sections.pop("source", {}),
     }
     contract = {"columns": COLUMNS, **sections.pop("contract", {})}
-    target = {"column": "defaulted"}
-    features = {"candidates": ["decision_tree"], "folds": 3}
-    return make_pipeline(
-        **{"source": _Whole(own), "contract": contract, "target": target, "training": features},
-        **sections,
-    )
-
-
-class _Whole(dict[str, Any]):
-    """A section that replaces, and is not merged into, the one that is there."""
+    return make_pipeline(source=own, contract=contract, **sections)
 
 
 def everything(rows: Any) -> pl.DataFrame:
