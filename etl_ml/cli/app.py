@@ -57,3 +57,14 @@ def models(pipeline: PipelineName, as_json: AsJson = False) -> None:
     from etl_ml.lake import open_lake
 
     show_models(open_lake(), pipeline, as_json=as_json)
+
+
+@app.command()
+def refresh(pipeline: PipelineName) -> None:
+    """Read an incremental source again from the start, in one commit.
+
+    For example: etl-ml refresh orders
+    """
+    from etl_ml.cli.refresh import refresh_pipeline
+
+    refresh_pipeline(pipeline)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from etl_ml.cli.terminal import console, print_json, shown, table
 from etl_ml.lake import Lake, Log, MissingVersion, Version
+from etl_ml.lake.growing import cursor_text
 from etl_ml.spec.error import listed, nearest
 
 ASSETS = (
@@ -17,6 +18,7 @@ ASSETS = (
     "validated_data",
     "quarantined_data",
     "clean_data",
+    "loaded_data",
     "transformed_arrays",
     "trained_model",
     "model_evaluation",
@@ -79,13 +81,21 @@ def known(lake: Lake, pipeline: str) -> None:
 def as_document(version: Version) -> dict[str, Any]:
     """A version with its reports, by file name."""
     manifest = version.manifest
+    cursor = _cursor(version)
     return {
         "version": manifest.version,
         "created_at": manifest.created_at,
         "run_id": manifest.run_id,
         "upstream": dict(manifest.upstream),
         "rows": manifest.table.rows if manifest.table else None,
+        **({"cursor": cursor} if cursor else {}),
     } | _reports(version)
+
+
+def _cursor(version: Version) -> dict[str, Any] | None:
+    """Where an incremental source was read up to; the list of files is for machines."""
+    cursor = version.table.cursor if version.manifest.table else None
+    return {k: v for k, v in cursor.items() if k != "source"} if cursor else None
 
 
 def _reports(version: Version) -> dict[str, Any]:
@@ -102,6 +112,7 @@ def _heading(version: Version) -> Text:
         + (f" by run {manifest.run_id}" if manifest.run_id else ""),
         *([f"from     {upstream}"] if upstream else []),
         *([f"rows     {manifest.table.rows:,}"] if manifest.table else []),
+        *([f"cursor   {cursor_text(cursor)}"] if (cursor := _cursor(version)) else []),
         f"files    {version.url}",
     ]
     text = Text("\n".join(lines))

@@ -51,6 +51,13 @@ def cursor_of(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     return dict(json.loads(text)) if text else None
 
 
+def cursor_text(cursor: Mapping[str, Any]) -> str:
+    """A committed cursor for people."""
+    if "files" in cursor:
+        return f"{cursor['count']} files read"
+    return f"{cursor['column']} {cursor['position']}"
+
+
 def write_growing(
     lake: Lake, pipeline: str, asset: str, grow: Grow, lineage: Mapping[str, Any]
 ) -> Version:

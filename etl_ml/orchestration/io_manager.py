@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from etl_ml.lake import Contents, Lake, Run, Version, open_lake
+from etl_ml.lake.growing import cursor_text
 from etl_ml.lake.lake import default_url
 from etl_ml.orchestration.pandas_type import dataframe_type
 from etl_ml.spec.contract import Contract
@@ -113,13 +114,6 @@ def describe(version: Version) -> dict[str, Any]:
         if cursor := version.table.cursor:
             described["cursor"] = cursor_text(cursor)
     return described
-
-
-def cursor_text(cursor: Mapping[str, Any]) -> str:
-    """A committed cursor for people."""
-    if "files" in cursor:
-        return f"{cursor['count']} files read"
-    return f"{cursor['column']} {cursor['position']}"
 
 
 def _inputs(step: Any, pipeline: str) -> list[str]:

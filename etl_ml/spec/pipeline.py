@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from etl_ml.spec.contract import Column, Contract
+from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.section import Section
@@ -47,6 +48,7 @@ class Pipeline(Section):
     features: Features = Features()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    load: tuple[Destination, ...] = Field((), description="Where clean rows, or the model, go.")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Pipeline:
@@ -110,6 +112,12 @@ class Pipeline(Section):
         wrong = "lag_rows" if self.cursor_carries_time() else "lag_seconds"
         if getattr(source.incremental, wrong) is not None:
             raise ValueError(f"{place}.{wrong}: the lag of cursor {cursor!r} is given by {unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _destinations_agree(self) -> Pipeline:
+        dropped = self.cleaning.drop_columns
+        check_destinations(self.load, self.contract, self.contract.primary_key, dropped)
         return self
 
     def row_key(self) -> tuple[str, ...]:

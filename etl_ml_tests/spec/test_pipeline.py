@@ -61,6 +61,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
             "max_overfit": None,
             "champion": {"rule": "not_worse", "margin": 0.01, "confidence": 0.95},
         },
+        "load": [],
     }
     assert pipeline.source.null_values == ("", "na", "NA", "?")
     assert pipeline.contract.unknown_columns == "fail"
@@ -95,7 +96,7 @@ def test_the_json_schema_is_small_and_names_every_key() -> None:
     schema = Pipeline.model_json_schema()
     assert set(schema["properties"]) == set(Pipeline.model_fields)
     assert schema["additionalProperties"] is False
-    assert len(json.dumps(schema)) < 30_000
+    assert len(json.dumps(schema)) < 50_000
 
 
 def test_the_target_is_a_column_of_the_contract() -> None:
