@@ -11,7 +11,7 @@ from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.section import Section
-from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source
+from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source, SqlSource
 from etl_ml.spec.training import Training
 from etl_ml.spec.transformation import Cleaning, Features, Split
 from etl_ml.spec.validation import Validation
@@ -108,6 +108,11 @@ class Pipeline(Section):
             close = nearest(cursor, contract.columns)
             hint = f"; did you mean {close!r}?" if close else ""
             raise ValueError(f"{place}.cursor: {cursor!r} is not under contract.columns{hint}")
+        kind = contract.columns[cursor].type if cursor in contract.columns else "string"
+        texts = ("boolean", "string", "category") if isinstance(source, SqlSource) else ("boolean",)
+        if kind in texts:
+            reason = "depends on the database's collation" if kind != "boolean" else "has two values"
+            raise ValueError(f"{place}.cursor: the order of a {kind} column {reason}; name another")
         unit = "lag_seconds" if self.cursor_carries_time() else "lag_rows"
         wrong = "lag_rows" if self.cursor_carries_time() else "lag_seconds"
         if getattr(source.incremental, wrong) is not None:
