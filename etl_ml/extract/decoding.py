@@ -157,28 +157,23 @@ class Decoder:
             return pa.array(values, self.schema.field(name).type)
         if stored == "number" and kind == "integer":
             return self._integers(raw, name, column)
-        if stored == "number":
+        if stored == "number" and _reach_of(column) >= _EXACT:
             # A double holds itself, but not every large integer.
             large = pc.fill_null(pc.greater_equal(pc.abs(column), float(_EXACT)), False)
-            if pc.any(large).as_py():
-                places = pc.indices_nonzero(large).to_pylist()
-                for document in _documents(raw, places):
-                    if _converted(_value(document, name), kind) is _MISSING:
-                        raise Unusual
+            for document in _documents(raw, pc.indices_nonzero(large).to_pylist()):
+                if _converted(_value(document, name), kind) is _MISSING:
+                    raise Unusual
         return column.cast(self.schema.field(name).type)
 
     def _integers(self, raw: bytes, name: str, doubles: pa.Array) -> pa.Array:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
-        largest = pc.max(pc.abs(doubles)).as_py() or 0
-        if largest >= _LARGEST or not pc.all(pc.equal(pc.floor(doubles), doubles)).as_py() in (
-            True,
-            None,
-        ):
-            raise Unusual
-        if largest < _EXACT:
-            return doubles.cast(pa.int64())
+        try:
+            whole = doubles.cast(pa.int64())
+        except pa.ArrowInvalid:
+            raise Unusual from None
+        if _reach_of(whole) < _EXACT:
+            return whole
         return _reach(_arrays(raw, self._builders(whole=name), False), name)
 
     def _document_by_document(self, raw: bytes) -> pa.RecordBatch:
@@ -258,22 +253,30 @@ def _reach(found: Mapping[str, pa.Array], name: str) -> pa.Array:
     return pc.struct_field(found[root], path) if path else found[root]
 
 
+def _reach_of(column: pa.Array) -> float:
+    """The largest absolute value; 0 where there is none."""
+    import pyarrow.compute as pc
+
+    ends = pc.min_max(column).as_py()
+    return max(abs(ends["min"]), abs(ends["max"])) if ends["min"] is not None else 0
+
+
 def _hex(column: pa.Array) -> pa.Array:
     """ObjectIds as text of 24 hexadecimal digits."""
     import pyarrow as pa
-
-    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-    filled = storage.fill_null(bytes(12))
-    digits = b"".join(filled.to_pylist()).hex().encode()
-    text = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(24), len(filled), [None, pa.py_buffer(digits)]
-    ).cast(pa.binary())
-    texts = text.cast(pa.string())
-    if not storage.null_count:
-        return texts
     import pyarrow.compute as pc
 
-    return pc.if_else(storage.is_valid(), texts, pa.scalar(None, pa.string()))
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if storage.null_count:
+        filled = storage.fill_null(bytes(12))
+        return pc.if_else(storage.is_valid(), _hex(filled), pa.scalar(None, pa.string()))
+    data = b"".join(storage.cast(pa.binary()).to_pylist()) if storage.offset else None
+    if data is None:
+        buffers = storage.buffers()
+        data = memoryview(buffers[-1])[: 12 * len(storage)]
+    digits = pa.py_buffer(bytes(data).hex().encode())
+    fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(24), len(storage), [None, digits])
+    return fixed.cast(pa.binary()).cast(pa.string())
 
 
 def _starts(raw: bytes) -> list[int]:

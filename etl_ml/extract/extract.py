@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,10 @@ def extract(
     key = [name for name in primary_key if name in names]
     complete = len(key) == len(primary_key)
     where = "source.path" if isinstance(source, FileSource) else "source"
-    rows = _Identified(reader, key if complete else (), where, log)
+    # A server that refuses a second document of one `_id` has counted for us.
+    unique = tuple(primary_key) == ("_id",) and getattr(reader, "unique_ids", False)
+    identity = partial(Identity, key if complete else (), unique=unique)
+    rows = _Identified(reader, identity, where, log)
     return Extraction(rows, names, reader.origin)
 
 
@@ -148,13 +152,17 @@ class _Identified:
     """A source's rows with their identities."""
 
     def __init__(
-        self, reader: Reader, key: Sequence[str], where: str, log: Callable[[str], None] | None
+        self,
+        reader: Reader,
+        identity: Callable[[], Identity],
+        where: str,
+        log: Callable[[str], None] | None,
     ) -> None:
-        self._reader, self._key, self._where, self._log = reader, key, where, log
+        self._reader, self._identity, self._where, self._log = reader, identity, where, log
         self.schema = identified(reader.schema)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        identity = Identity(self._key)
+        identity = self._identity()
         progress = Progress("Read", self._reader.total, self._log) if self._log else None
         rows = 0
         for batch in self._reader:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote_plus
 
 from etl_ml.extract.decoding import ID, Decoder, last_id, roots
+from etl_ml.extract.raw_batches import find_raw_batches
 from etl_ml.extract.reader import Since
 from etl_ml.extract.source_error import SourceError
 from etl_ml.lake.backoff import Backoff
@@ -40,15 +41,20 @@ def open_mongodb(source: MongoSource, contract: Contract, since: Since | None) -
 
 
 class MongoReader:
-    """The documents of one collection; see `Reader`."""
+    """The documents of one collection; see `Reader`.
+
+    Attributes
+    ----------
+    unique_ids : whether the server lets no two documents have one `_id`; not so for a view
+    """
 
     def __init__(self, source: MongoSource, contract: Contract, since: Since | None) -> None:
         self._source, self._contract = source, contract
         self._strict = contract.unknown_columns == "fail"
         self.origin = (source.address,)
         self._filter = self._query(since)
-        decoder = self._decoder()
-        self.schema: pa.Schema = decoder.schema
+        self.schema: pa.Schema = self._decoder().schema
+        self.unique_ids = False
         self._check()
         self.total = self._count(since)
 
@@ -88,7 +94,8 @@ class MongoReader:
             # In an expression, ids of all types have one order, as in the sort.
             behind = {"$expr": {"$gt": [f"${ID}", {"$literal": last_id(last)}]}}
             query = {"$and": [query, behind]}
-        return self._collection.find_raw_batches(
+        return find_raw_batches(
+            self._collection,
             query,
             projection=self._projection(),
             sort=[(ID, 1)],
@@ -156,7 +163,12 @@ class MongoReader:
         try:
             self._client.admin.command("ping")
             try:
-                known = self._client[database].list_collection_names()
+                entries = list(self._client[database].list_collections())
+                known = [entry["name"] for entry in entries]
+                self.unique_ids = not any(
+                    entry["name"] == collection and entry.get("type") == "view"
+                    for entry in entries
+                )
             except OperationFailure as error:
                 if error.code != 13:
                     raise

@@ -172,17 +172,20 @@ class Identity:
     Parameters
     ----------
     key : the columns that identify a row; all columns when empty
+    unique : whether the source lets no two rows have one key, so that none has to be counted
     """
 
-    def __init__(self, key: Sequence[str] = ()) -> None:
+    def __init__(self, key: Sequence[str] = (), *, unique: bool = False) -> None:
         self._key = tuple(key)
-        self._seen = _Counter()
+        self._seen = None if unique else _Counter()
 
     def seen(self, rows: pa.Array) -> None:
         """Go on behind rows that have their identity (text) already, each once."""
         import numpy as np
         import pyarrow.compute as pc
 
+        if self._seen is None:
+            raise ValueError("rows that came before need counting")
         digits = "".join(pc.utf8_slice_codeunits(rows, 0, 16).to_pylist())
         self._seen.add(np.frombuffer(bytes.fromhex(digits), np.uint64))
 
@@ -191,13 +194,15 @@ class Identity:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        hashes = hash_rows(_trimmed(batch), self._key or batch.schema.names)
+        names = self._key or tuple(batch.schema.names)
+        hashes = hash_rows(_trimmed(batch.select(names)), names)
         buffer = pa.py_buffer(hashes.tobytes().hex().encode())
         digits = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(hashes), [None, buffer])
+        text = digits.cast(pa.binary()).cast(pa.string())
+        if self._seen is None:
+            return pc.binary_join_element_wise(text, "0", "-")
         occurrence = pa.array(self._seen.count(hashes)).cast(pa.string())
-        return pc.binary_join_element_wise(
-            digits.cast(pa.binary()).cast(pa.string()), occurrence, "-"
-        )
+        return pc.binary_join_element_wise(text, occurrence, "-")
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
