@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -229,7 +230,7 @@ class Database:
     def _connected(self) -> Connection:
         import sqlalchemy as sa
 
-        if self._connection is None:
+        if self._connection is None or self._connection.invalidated:
             try:
                 connection = self._engine.connect()
                 for setting in _SESSIONS.get(self.kind, ()):
@@ -273,14 +274,17 @@ class _Answer:
         return self._result
 
     def __exit__(self, kind: object, *_: object) -> None:
-        import sqlalchemy as sa
-
-        try:
+        if kind is None:
             self._result.close()
             self._connection.rollback()
-        except sa.exc.SQLAlchemyError:
-            if kind is None:
-                raise
+            return
+        # Closing reads what is left to its end, and fails where the connection is gone.
+        left = getattr(self._result.cursor, "_result", None)
+        if hasattr(left, "unbuffered_active"):
+            left.unbuffered_active = False
+        self._connection.invalidate()
+        with suppress(Exception):
+            self._result.close()
 
 
 def one_select(query: str) -> str:

@@ -72,11 +72,11 @@ _LOST = re.compile(
 
 def _code(error: SQLAlchemyError) -> object:
     raw = getattr(error, "orig", None)
-    state = getattr(raw, "sqlstate", None)
-    if isinstance(state, str):
-        return state
     first = raw.args[0] if isinstance(raw, Exception) and raw.args else None
-    return first if isinstance(first, int) else None
+    if isinstance(first, int):  # MySQL's own number says more than its SQLSTATE
+        return first
+    state = getattr(raw, "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def kind_of(error: SQLAlchemyError) -> str:
