@@ -1,0 +1,158 @@
+"""Object stores by URL: S3 and what is compatible, Azure Blob, Google Cloud Storage, HTTP.
+
+Credentials come from settings where they are given, else by each provider's own chain.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.spec.error import EtlMlError
+from etl_ml.spec.source import public
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore, RetryConfig
+
+REMOTE = ("s3", "az", "gs", "http", "https")
+_RETRIES: RetryConfig = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+
+
+class StoreError(EtlMlError):
+    """An object store that cannot be reached with what was given."""
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """Where an object store is and who asks; what is None comes from the provider's chain.
+
+    Attributes
+    ----------
+    key : S3: access key id; Azure: account name
+    secret : S3: secret access key; Azure: account key
+    token : S3: session token; Azure: shared access signature
+    profile : S3: a profile of the AWS configuration
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    key: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    profile: str | None = None
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL of an object store."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme in REMOTE
+
+
+def open_store(url: str, settings: StoreSettings | None = None) -> tuple[ObjectStore, str]:
+    """The store of a URL, and the object's name or prefix in it.
+
+    Parameters
+    ----------
+    url : `s3://bucket/name`, `az://container/name`, `gs://bucket/name`, `https://host/name`
+
+    Raises
+    ------
+    StoreError
+        The URL has no bucket or another scheme, or there are no credentials.
+    """
+    scheme, _, rest = url.partition("://")
+    place, _, name = rest.partition("/")
+    if scheme not in REMOTE or not place:
+        raise StoreError(
+            f"{public(url)} is no URL of an object store.",
+            fix="write s3://bucket/name, az://container/name, gs://bucket/name or https://host/name",
+        )
+    given = settings or StoreSettings()
+    makers = {"s3": _s3, "az": _azure, "gs": _google}
+    if scheme in makers:
+        return makers[scheme](place, given), name
+    from obstore.store import HTTPStore
+
+    options = {"allow_http": scheme == "http"}
+    return (
+        HTTPStore.from_url(
+            f"{scheme}://{place}",
+            client_options=options,  # type: ignore[arg-type]
+            retry_config=_RETRIES,
+        ),
+        name,
+    )
+
+
+def _s3(bucket: str, given: StoreSettings) -> ObjectStore:
+    from obstore.store import S3Store
+
+    endpoint = given.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3")
+    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    config: dict[str, Any] = {"endpoint": endpoint, "region": given.region}
+    options: dict[str, Any] = {}
+    if given.key is not None:
+        config |= {"access_key_id": given.key, "secret_access_key": given.secret}
+        config["session_token"] = given.token
+    elif "AWS_ACCESS_KEY_ID" not in os.environ or given.profile:
+        options["credential_provider"] = _aws_chain(given)
+    if (endpoint or "").startswith("http://"):
+        options["client_options"] = {"allow_http": True}
+    return S3Store(
+        bucket,
+        config={k: v for k, v in config.items() if v is not None},  # type: ignore[arg-type]
+        retry_config=_RETRIES,
+        **options,
+    )
+
+
+def _aws_chain(given: StoreSettings) -> Any:
+    """Profiles, single sign-on, roles: what boto3 finds."""
+    import boto3
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider(
+            boto3.Session(profile_name=given.profile, region_name=given.region)
+        )
+    except ValueError:
+        raise StoreError(
+            "there are no AWS credentials.",
+            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or name a "
+            "Dagster S3Resource as `resource`",
+        ) from None
+
+
+def _azure(container: str, given: StoreSettings) -> ObjectStore:
+    from obstore.store import AzureStore
+
+    endpoint = given.endpoint or os.environ.get("AZURE_STORAGE_ENDPOINT")
+    config: dict[str, Any] = {
+        "endpoint": endpoint,
+        "account_name": given.key,
+        "account_key": given.secret,
+        "sas_token": given.token,
+    }
+    options: dict[str, Any] = {}
+    names = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY")
+    if given.secret is None and given.token is None and not any(n in os.environ for n in names):
+        from obstore.auth.azure import AzureCredentialProvider
+
+        options["credential_provider"] = AzureCredentialProvider()
+    if (endpoint or "").startswith("http://"):
+        options["client_options"] = {"allow_http": True}
+    return AzureStore(
+        container,
+        config={k: v for k, v in config.items() if v is not None},  # type: ignore[arg-type]
+        retry_config=_RETRIES,
+        **options,
+    )
+
+
+def _google(bucket: str, given: StoreSettings) -> ObjectStore:
+    from obstore.store import GCSStore
+
+    # The application default credentials, or GOOGLE_SERVICE_ACCOUNT and its like.
+    return GCSStore(bucket, retry_config=_RETRIES)
