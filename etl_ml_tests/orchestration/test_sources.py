@@ -1,0 +1,119 @@
+"""Sources and what they need, from the YAML to the finished run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from etl_ml_tests.extract.collections import collection
+from etl_ml_tests.project import ATTRIBUTES, Project, attributes, failure_message, loans
+from etl_ml_tests.servers.mongodb import MongoDB
+
+
+def orders(server: MongoDB, database: str, **source: Any) -> dict[str, Any]:
+    columns = ATTRIBUTES["contract"]["columns"] | {"updated_at": {"type": "datetime"}}
+    return attributes(
+        source={
+            "type": "mongodb",
+            "uri": "{{ env.LOANS_URI }}",
+            "database": database,
+            "collection": "loans",
+            **source,
+        },
+        contract={"columns": columns},
+        cleaning={"drop_columns": ["updated_at"]},
+    )
+
+
+def documents(rows: int, seed: int = 0) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [
+        row | {"updated_at": now, "opened": datetime.combine(row["opened"], datetime.min.time())}
+        for row in loans(rows, seed).to_dicts()
+    ]
+
+
+def facts(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    events = result.asset_materializations_for_node(f"loans__{asset}")
+    return {name: value.value for name, value in events[0].metadata.items()}
+
+
+def test_a_collection_becomes_a_model_and_the_next_run_appends(
+    mongodb: MongoDB, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A password that the server does not ask for, and that must be seen nowhere.
+    monkeypatch.setenv("LOANS_URI", f"{mongodb.uri}/?appName=hidden-secret")
+    with collection(mongodb) as source:
+        source.insert_many(documents(600))
+        project.add(orders(mongodb, source.database.name, incremental={"cursor": "updated_at"}))
+        first = project.materialize()
+        assert first.success, failure_message(first)
+        assert facts(first, "raw_data")["dagster/row_count"] == 600
+        assert facts(first, "raw_data")["cursor"].startswith("updated_at 20")
+        source.insert_many(documents(100, seed=1))
+        source.insert_one({"age": 40, "colour": "red", "updated_at": datetime.now(UTC)})
+        second = project.materialize()
+        assert second.success, failure_message(second)
+        source.delete_many({"colour": "red"})
+        run = project.command("etl-ml", "refresh", "loans", LOANS_URI=mongodb.uri)
+        assert run.returncode == 0, run.stderr
+        shown = project.command("etl-ml", "show", "loans", "raw_data").stdout
+    assert facts(second, "raw_data")["dagster/row_count"] == 701
+    report = project.lake.read("loans", "validated_data", "validation_report.json")
+    assert (report["rows"], report["quarantined_rows"]) == (701, 1)
+    assert project.lake.table("loans", "raw_data").rows == 700
+    assert "rows     700" in shown
+    assert "cursor   updated_at 20" in shown
+    everything = [p for p in project.root.rglob("*") if p.is_file() and "loans" in str(p)]
+    assert not [p for p in everything if b"hidden-secret" in p.read_bytes()]
+
+
+def test_a_source_that_cannot_be_read_fails_the_run_with_what_to_do(
+    mongodb: MongoDB, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"mongodb://loans:hidden-secret@127.0.0.1:{mongodb.port}"
+    monkeypatch.setenv("LOANS_URI", uri)
+    project.add(orders(mongodb, "loans"))
+    result = project.materialize("raw_data")
+    assert not result.success
+    message = failure_message(result)
+    assert "the server refuses the user" in message
+    assert "hidden-secret" not in message
+    assert project.lake.versions("loans", "raw_data") == []
+
+
+def test_a_refresh_outside_of_a_project_says_where_to_go(project: Project) -> None:
+    (project.root / "pyproject.toml").unlink()
+    run = project.command("etl-ml", "refresh", "loans")
+    assert run.returncode == 1
+    assert "this folder is in no Dagster project" in run.stderr
+
+
+def test_a_store_resource_gives_its_settings() -> None:
+    from dagster_aws.s3 import S3Resource
+    from dagster_azure.blob import AzureBlobStorageKeyCredential, AzureBlobStorageResource
+
+    from etl_ml.lake.stores import StoreSettings
+    from etl_ml.orchestration.stores import settings_from
+    from etl_ml.spec import EtlMlError
+
+    s3 = S3Resource(
+        endpoint_url="http://h:1",
+        region_name="eu-1",
+        aws_access_key_id="k",
+        aws_secret_access_key="hidden",
+    )
+    found = settings_from(s3, "s3")
+    assert found == StoreSettings("http://h:1", "eu-1", "k", "hidden")
+    assert "hidden" not in repr(found)
+    azure = AzureBlobStorageResource(
+        account_url="https://acme.blob.core.windows.net",
+        credential=AzureBlobStorageKeyCredential(key="hidden"),
+    )
+    found = settings_from(azure, "azure")
+    assert (found.key, found.secret) == ("acme", "hidden")
+    with pytest.raises(EtlMlError, match="is a str"):
+        settings_from("x", "store")
