@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
 _SIZES = {0x01: 8, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8}
+_NAME = 64  # no field of a cursor has a longer one
 _KNOWN = ["self", "response", "cursor_id", "codec_options", "user_fields", "legacy_response"]
 
 
@@ -30,12 +31,12 @@ def find_raw_batches(
 
     class Batches(RawBatchCursor[Any]):
         def _unpack_response(self, response: Any, *_: Any, **__: Any) -> list[Any]:
-            return [_reply(bytes(response.raw_command_response()))]
+            return [_reply(response.raw_command_response())]
 
     return iter(Batches(collection, query, **options))  # type: ignore[arg-type]
 
 
-def _reply(payload: bytes) -> dict[str, Any]:
+def _reply(payload: bytes | memoryview) -> dict[str, Any]:
     """A command's reply, in which a batch is one stream of documents."""
     import bson
     from bson.raw_bson import RawBSONDocument
@@ -43,17 +44,17 @@ def _reply(payload: bytes) -> dict[str, Any]:
     reply: dict[str, Any] = dict(RawBSONDocument(payload))
     for name, value in reply.items():
         if isinstance(value, RawBSONDocument):
-            part = bytes(value.raw)
+            part = memoryview(value.raw)
             reply[name] = _cursor(part) if name == "cursor" else bson.decode(part)
     return reply
 
 
-def _cursor(data: bytes) -> dict[str, Any]:
+def _cursor(data: memoryview) -> dict[str, Any]:
     found: dict[str, Any] = {}
     at = 4
     while (kind := data[at]) != 0:
-        end = data.index(b"\x00", at + 1)
-        name, at = data[at + 1 : end].decode(), end + 1
+        name = bytes(data[at + 1 : at + _NAME]).partition(b"\x00")[0].decode()
+        at += len(name) + 2
         if kind in _SIZES:
             size = _SIZES[kind]
         else:
@@ -65,21 +66,21 @@ def _cursor(data: bytes) -> dict[str, Any]:
         elif kind == 0x12:
             found[name] = struct.unpack_from("<q", data, at)[0]
         elif kind == 0x02:
-            found[name] = data[at + 4 : at + size - 1].decode()
+            found[name] = bytes(data[at + 4 : at + size - 1]).decode()
         at += size
     return found
 
 
-def _stream(data: bytes, start: int, end: int) -> bytes:
+def _stream(data: memoryview, start: int, end: int) -> bytes:
     """The documents of a BSON array, one after the other."""
-    view, parts = memoryview(data), []
+    parts = []
     at, place, size_at = start + 4, 0, struct.Struct("<i").unpack_from
     limit, digits = 10, 1
     while at < end - 1:
         # Type, the place as digits, a zero; then the document.
         at += digits + 2
         size = size_at(data, at)[0]
-        parts.append(view[at : at + size])
+        parts.append(data[at : at + size])
         at += size
         place += 1
         if place == limit:
