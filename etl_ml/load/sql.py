@@ -176,9 +176,9 @@ def _explained(error: DBAPIError, rows: Rows, destination: SqlDestination) -> Lo
             isinstance(sign, str)
             and (state.startswith(sign) if sign[:2].isdigit() or sign == "3D" else sign in text)
         ):
-            if sign == 2003 and any(t in text for t in ("getaddrinfo", "not known", "resolution")):
-                what = "the host is unknown"
-            return LoadError(f"{what}.", where=destination.display, fix=fix)
+            unknown = any(t in text for t in ("getaddrinfo", "not known", "resolution"))
+            told = "the host is unknown" if sign == 2003 and unknown else what
+            return LoadError(f"{told}.", where=destination.display, fix=fix)
     code = number or state or type(error.orig).__name__
     # A server's words may quote a cell.
     seen = None if rows.sensitive else bounded(text.splitlines()[0] if text else "", 160)

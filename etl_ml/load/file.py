@@ -1,0 +1,176 @@
+"""Files: written beside, then renamed; in an object store each as one whole object."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from etl_ml.lake.documents import dump_json
+from etl_ml.lake.progress import Progress
+from etl_ml.load.load_error import LoadError
+from etl_ml.load.rows import Rows
+from etl_ml.spec.destination import FileDestination, named_format
+from etl_ml.spec.error import bounded
+
+if TYPE_CHECKING:
+    from etl_ml.load.load import ModelFiles
+
+_BATCH = 50_000
+_REMOTE = ("s3://", "az://", "gs://")
+
+
+def load_rows(
+    rows: Rows,
+    destination: FileDestination,
+    base: Path,
+    progress: Progress,
+    credentials: Mapping[str, str] | None = None,
+) -> None:
+    """Write a version's rows as one file; `replace` puts it in place of the last version's.
+
+    A folder gets `rows.<format>`, or with `append` `part-<version>.<format>`.
+
+    Raises
+    ------
+    LoadError
+        What was there before is as it was.
+    """
+    if destination.part_bytes is not None:
+        raise LoadError("part_bytes is not supported yet.", fix="leave it out")
+    name = ""
+    if not named_format(destination.path):
+        stem = f"part-{rows.version}" if destination.mode == "append" else "rows"
+        name = f"{stem}.{destination.rows_format}"
+    place = _Place(destination, base, credentials)
+    with place.writing(name) as sink:
+        _write(rows, destination, sink, progress)
+
+
+def load_model(
+    model: ModelFiles,
+    destination: FileDestination,
+    base: Path,
+    progress: Progress,
+    credentials: Mapping[str, str] | None = None,
+) -> None:
+    """Write a package under `<path>/<version>/`, then `<path>/latest.json`, which names it."""
+    place = _Place(destination, base, credentials)
+    latest = dump_json({"version": model.version, "files": sorted(model.files)})
+    contents = {f"{model.version}/{name}": data for name, data in model.files.items()}
+    for name, data in {**contents, "latest.json": latest}.items():
+        with place.writing(name) as sink:
+            sink.write(data)
+        if name in contents:
+            progress.add(1, len(data))
+
+
+def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: Progress) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    codec = {"gz": "gzip", "zst": "zstd"}.get(destination.path.lower().rpartition(".")[2])
+    out: Any = pa.CompressedOutputStream(sink, codec) if codec else sink
+    writer: Any = None
+    header, before = True, 0
+    for batch in rows.batches(_BATCH):
+        if destination.rows_format == "parquet":
+            table = batch.to_arrow()
+            writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd")
+            writer.write_table(table)
+        elif destination.rows_format == "csv":
+            out.write(batch.write_csv(include_header=header).encode())
+        else:
+            out.write(batch.write_ndjson().encode())
+        header = False
+        at = sink.tell()
+        progress.add(batch.height, at - before)
+        before = at
+    if writer is not None:
+        writer.close()
+    if codec:
+        out.close()
+
+
+class _Place:
+    """A file or folder, here or in an object store."""
+
+    def __init__(
+        self, destination: FileDestination, base: Path, credentials: Mapping[str, str] | None
+    ) -> None:
+        self._destination, self._credentials = destination, dict(credentials or {})
+        self._remote = destination.path.startswith(_REMOTE)
+        self._path = base / Path(destination.path).expanduser()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """An open file that takes its name, as a whole, when the block ends well."""
+        try:
+            if self._remote:
+                with tempfile.TemporaryFile(prefix="etl_ml_") as sink:
+                    yield sink
+                    sink.seek(0)
+                    self._upload(name, sink)
+                return
+            with self._replacing(self._path / name if name else self._path) as local:
+                yield local
+        except OSError as error:
+            raise LoadError(
+                f"{self._destination.display} cannot be written: {error.strerror or error}.",
+                seen=name or None,
+                fix="make room, or correct the path; the last version is as it was",
+            ) from None
+
+    @contextmanager
+    def _replacing(self, target: Path) -> Iterator[IO[bytes]]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f".{target.name}.*.etl_ml"):
+            if not _is_alive(leftover):
+                leftover.unlink(missing_ok=True)
+        temporary = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.etl_ml"
+        try:
+            with temporary.open("wb") as sink:
+                yield sink
+                sink.flush()
+                os.fsync(sink.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _upload(self, name: str, sink: IO[bytes]) -> None:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        from etl_ml.lake.stores import StoreSettings, open_store
+
+        given = {
+            "endpoint": self._destination.endpoint,
+            "region": self._destination.region,
+            **self._credentials,
+        }
+        store, prefix = open_store(self._destination.path, StoreSettings(**given))
+        key = f"{prefix.rstrip('/')}/{name}".strip("/") if name else prefix
+        try:
+            obstore.put(store, key, sink)
+        except BaseError as error:
+            raise LoadError(
+                f"{self._destination.display} cannot be written ({type(error).__name__}).",
+                seen=bounded(str(error).splitlines()[0], 160),
+                fix="correct the bucket, the endpoint or the credentials",
+            ) from None
+
+
+def _is_alive(leftover: Path) -> bool:
+    """Whether the process that writes a temporary file is there still."""
+    number = leftover.name.removesuffix(".etl_ml").rpartition(".")[2].partition("-")[0]
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, PermissionError):
+        pass
+    return True
