@@ -132,7 +132,7 @@ class Decoder:
         for parent in self._parents:
             below = {name: c for name, c in columns.items() if name.startswith(f"{parent}.")}
             empty = [c.is_null().to_numpy(zero_copy_only=False) for c in below.values()]
-            for document in _documents(raw, np.flatnonzero(np.logical_and.reduce(empty))):
+            for document in _documents(raw, np.flatnonzero(np.logical_and.reduce(empty)).tolist()):
                 if any(_value(document, name) is _MISSING for name in below):
                     raise Unusual
 
@@ -270,11 +270,9 @@ def _hex(column: pa.Array) -> pa.Array:
     if storage.null_count:
         filled = storage.fill_null(bytes(12))
         return pc.if_else(storage.is_valid(), _hex(filled), pa.scalar(None, pa.string()))
-    data = b"".join(storage.cast(pa.binary()).to_pylist()) if storage.offset else None
-    if data is None:
-        buffers = storage.buffers()
-        data = memoryview(buffers[-1])[: 12 * len(storage)]
-    digits = pa.py_buffer(bytes(data).hex().encode())
+    start = 12 * storage.offset
+    data = memoryview(storage.buffers()[-1])[start : start + 12 * len(storage)]
+    digits = pa.py_buffer(data.hex().encode())
     fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(24), len(storage), [None, digits])
     return fixed.cast(pa.binary()).cast(pa.string())
 
@@ -328,7 +326,7 @@ def _stored_as(value: Any) -> str | None:
         (Decimal128, "decimal"),
         (datetime, "moment"),
     ):
-        if isinstance(value, kind):  # type: ignore[arg-type]
+        if isinstance(value, kind):
             return stored
     return None
 

@@ -91,7 +91,7 @@ def open_reader(
     if isinstance(source, FileSource):
         from etl_ml.extract.file import open_files
 
-        return FilesReader(*open_files(source, base))
+        return FilesReader(*open_files(source, base, settings=settings))
     if contract is None:
         raise ValueError(f"a {source.type} source needs the contract")
     if isinstance(source, MongoSource):

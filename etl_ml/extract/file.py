@@ -1,9 +1,10 @@
-"""Files: CSV, JSON lines and Parquet, plain or compressed, one or many."""
+"""Files: CSV, JSON lines and Parquet, plain or compressed, one or many, here or elsewhere."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from etl_ml.extract.compressed import compression_of
 from etl_ml.extract.source_error import refuse
 from etl_ml.lake.backend import Batches
 from etl_ml.lake.identity import INTERNAL
+from etl_ml.lake.stores import StoreSettings, is_remote
 from etl_ml.spec.error import listed
-from etl_ml.spec.source import FileSource
+from etl_ml.spec.source import FileSource, public
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,15 +28,100 @@ _FORMATS = {
 }
 
 
-def open_files(source: FileSource, base: Path) -> tuple[tuple[str, ...], Batches]:
-    """The files that a source names, as absolute paths, and their rows one file after the other.
+@dataclass(frozen=True)
+class FoundFile:
+    """A file that a source names: absolute path or URL, bytes, and what changes when it does."""
+
+    name: str
+    size: int
+    version: str
+
+
+def list_files(
+    source: FileSource, base: Path, settings: StoreSettings | None = None
+) -> tuple[FoundFile, ...]:
+    """The files that a source names, sorted by name.
+
+    Parameters
+    ----------
+    base : the folder that relative paths start from
+    settings : of an object store; by default the provider's own chain
+
+    Raises
+    ------
+    SourceError
+        There is no file, or they are of several formats.
+    """
+    if is_remote(source.path):
+        from etl_ml.extract.remote import list_objects
+
+        found = [FoundFile(*entry) for entry in list_objects(source.path, settings)]
+        folder = source.path
+    else:
+        paths = _resolve(source.path, base)
+        stats = [(path, path.stat()) for path in paths]
+        found = [FoundFile(str(p), s.st_size, str(s.st_mtime_ns)) for p, s in stats]
+        folder = str(base / source.path)
+    several = len(found) != 1 or found[0].name.rstrip("/") != folder.rstrip("/")
+    if several and not glob.has_magic(source.path):
+        found = _of_one_format(found, source, folder)
+    if not found:
+        refuse(folder, "no file matches", "correct the pattern, or put a file there")
+    for file in found:
+        if file.size == 0:
+            refuse(file.name, "the file is empty (0 bytes)", "put rows in it, or point elsewhere")
+    return tuple(found)
+
+
+def open_files(
+    source: FileSource,
+    base: Path,
+    *,
+    settings: StoreSettings | None = None,
+    only: Container[str] | None = None,
+) -> tuple[tuple[str, ...], Batches]:
+    """The files that a source names, by absolute path or URL, and their rows one after the other.
 
     Text formats give text columns: casting is validation's work. Every file must have the columns
     of the first, in any order.
+
+    Parameters
+    ----------
+    only : names of those to read; all by default
     """
-    paths = _resolve(source.path, base)
-    readers = [_reader(path, source) for path in paths]
-    return tuple(map(str, paths)), _Files(paths, readers)
+    found = list_files(source, base, settings)
+    names = tuple(file.name for file in found if only is None or file.name in only)
+    if is_remote(source.path):
+        from etl_ml.extract.remote_files import RemoteFiles
+
+        def open_one(path: Path) -> Batches:
+            return _reader(path, source)
+
+        return tuple(map(public, names)), RemoteFiles(names, open_one, settings)
+    paths = [Path(name) for name in names]
+    return names, _Files(paths, [_reader(path, source) for path in paths])
+
+
+def _of_one_format(found: list[FoundFile], source: FileSource, folder: str) -> list[FoundFile]:
+    """A folder's data files: others that lie beside them are left out."""
+    if source.format is not None:
+        return found
+    kinds = {file.name: _format_of(file.name) for file in found}
+    named = sorted({kind for kind in kinds.values() if kind})
+    if len(named) > 1:
+        examples = [next(n for n, kind in kinds.items() if kind == one) for one in named]
+        refuse(
+            folder,
+            f"the folder has files of several formats: {listed(Path(n).name for n in examples)}",
+            "name those to read by a pattern, e.g. *.csv",
+        )
+    return [file for file in found if kinds[file.name]]
+
+
+def _format_of(name: str) -> str | None:
+    path = Path(public(name) if is_remote(name) else name)
+    plain = path.with_suffix("") if compression_of(path) else path
+    return _FORMATS.get(plain.suffix.lower())
 
 
 def _resolve(pattern: str, base: Path) -> list[Path]:
@@ -42,21 +129,15 @@ def _resolve(pattern: str, base: Path) -> list[Path]:
     if glob.has_magic(pattern) and not path.exists():
         # Only the pattern is one: a folder above it may be called `[data]`.
         names = glob.glob(str(Path(pattern).expanduser()), root_dir=base, recursive=True)
-        found = sorted(p for p in ((base / name).absolute() for name in names) if p.is_file())
-        if not found:
-            refuse(path, "no file matches", "correct the pattern, or put a file there")
-    elif not path.exists():
+        return sorted(p for p in ((base / name).absolute() for name in names) if p.is_file())
+    if not path.exists():
         there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         seen = f"; {path.parent} holds {listed(there)}" if there else ""
         refuse(path, f"there is no such file{seen}", "correct the path; it starts at defs.yaml")
-    elif path.is_dir():
-        refuse(path, "this is a folder", f"name its files, for example {pattern.rstrip('/')}/*.csv")
-    else:
-        found = [path]
-    for file in found:
-        if file.stat().st_size == 0:
-            refuse(file, "the file is empty (0 bytes)", "put rows in it, or point elsewhere")
-    return found
+    if path.is_dir():
+        hidden = (".", "_")
+        return sorted(p for p in path.iterdir() if p.is_file() and p.name[:1] not in hidden)
+    return [path]
 
 
 def _reader(path: Path, source: FileSource) -> Batches:
@@ -64,8 +145,7 @@ def _reader(path: Path, source: FileSource) -> Batches:
     from etl_ml.extract.jsonl import JsonLinesFile
     from etl_ml.extract.parquet import ParquetFile
 
-    name = path.with_suffix("") if compression_of(path) else path
-    found = source.format or _FORMATS.get(name.suffix.lower())
+    found = source.format or _format_of(str(path))
     kinds: dict[str, Callable[[Path], Batches]] = {
         "csv": CsvFile,
         "jsonl": JsonLinesFile,

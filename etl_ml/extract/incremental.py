@@ -108,7 +108,7 @@ def _rows(
         return None
     if furthest is not None:
         furthest = cursor.capped(furthest, clock)
-        position = furthest if position is None else max(position, furthest)  # type: ignore[type-var]
+        position = furthest if position is None else max(position, furthest)
     if position is None:
         raise SourceError(
             f"{listed(reader.origin, 3)}: no row has a value of {cursor.name!r}.",
@@ -215,9 +215,7 @@ def _files(
             fix="set contract.primary_key, so that its rows replace the older ones, put new rows "
             f"in new files, or read everything again: etl-ml refresh {pipeline.name}",
         )
-    origin, batches = open_files(
-        source, base, settings=settings, only={file.name for file in new}
-    )
+    origin, batches = open_files(source, base, settings=settings, only={file.name for file in new})
     spool, _ = _spooled(pipeline, FilesReader(origin, batches), head, None, None, log)
     if not spool.rows and head is None:
         raise SourceError(f"{listed(origin, 3)}: a header and no rows.", where="source.path")

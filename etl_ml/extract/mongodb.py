@@ -166,8 +166,7 @@ class MongoReader:
                 entries = list(self._client[database].list_collections())
                 known = [entry["name"] for entry in entries]
                 self.unique_ids = not any(
-                    entry["name"] == collection and entry.get("type") == "view"
-                    for entry in entries
+                    entry["name"] == collection and entry.get("type") == "view" for entry in entries
                 )
             except OperationFailure as error:
                 if error.code != 13:

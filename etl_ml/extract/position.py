@@ -67,9 +67,13 @@ class Cursor:
         if kind == pl.String:
             plain = column.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)[Tt]", "${1} ")
             plain = plain.str.replace("[Zz]$", "+00:00")
-            zoned = plain.str.to_datetime(_MOMENTS[0], time_unit="us", time_zone="UTC", strict=False)
+            zoned = plain.str.to_datetime(
+                _MOMENTS[0], time_unit="us", time_zone="UTC", strict=False
+            )
             local = [
-                plain.str.to_datetime(form, time_unit="us", strict=False).dt.replace_time_zone("UTC")
+                plain.str.to_datetime(form, time_unit="us", strict=False).dt.replace_time_zone(
+                    "UTC"
+                )
                 for form in _MOMENTS[1:]
             ]
             return pl.coalesce(zoned, *local)

@@ -33,7 +33,7 @@ def find_raw_batches(
         def _unpack_response(self, response: Any, *_: Any, **__: Any) -> list[Any]:
             return [_reply(response.raw_command_response())]
 
-    return iter(Batches(collection, query, **options))  # type: ignore[arg-type]
+    return iter(Batches(collection, query, **options))
 
 
 def _reply(payload: bytes | memoryview) -> dict[str, Any]:

@@ -32,9 +32,13 @@ class Reader(Protocol):
     total : the number of rows, where the source can tell it cheaply
     """
 
-    origin: tuple[str, ...]
     schema: pa.Schema
-    total: int | None
+
+    @property
+    def origin(self) -> tuple[str, ...]: ...
+
+    @property
+    def total(self) -> int | None: ...
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """The rows in batches of bounded size; iterating again reads again.

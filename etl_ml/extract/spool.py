@@ -22,7 +22,7 @@ class Spool:
 
         self.schema = schema
         self.rows = 0
-        self._file = tempfile.TemporaryFile(prefix="etl_ml_")
+        self._file = tempfile.TemporaryFile(prefix="etl_ml_")  # noqa: SIM115
         self._writer = pa.ipc.new_stream(
             pa.PythonFile(self._file, "w"),
             schema,

@@ -43,9 +43,13 @@ class TableHandle(Protocol):
     """
 
     version: int
-    rows: int
     transactions: int
-    metadata: Mapping[str, str]
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
 
     def scan(self) -> pl.LazyFrame:
         """The rows at this version, lazily; in no order."""

@@ -193,10 +193,15 @@ class _DeltaHandle:
         except Exception:
             # The commit may have arrived though its answer did not.
             head = self._backend.open_table(self._path)
-            if head is None or head.transactions != following or head.metadata != {
-                **head.metadata,
-                **metadata,
-            }:
+            if (
+                head is None
+                or head.transactions != following
+                or head.metadata
+                != {
+                    **head.metadata,
+                    **metadata,
+                }
+            ):
                 raise
             return head.version, head.rows
 
@@ -216,10 +221,10 @@ class _DeltaHandle:
         )
         try:
             with self._backend._writing(self._path):
-                write_deltalake(
+                write_deltalake(  # type: ignore[call-overload]
                     self._table,
                     stream.reader(),
-                    mode=mode,  # type: ignore[arg-type]
+                    mode=mode,
                     schema_mode="merge" if mode == "append" else "overwrite",
                     commit_properties=properties,
                     writer_properties=_parquet(stream.schema),

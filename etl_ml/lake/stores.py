@@ -75,15 +75,9 @@ def open_store(url: str, settings: StoreSettings | None = None) -> tuple[ObjectS
         return makers[scheme](place, given), name
     from obstore.store import HTTPStore
 
-    options = {"allow_http": scheme == "http"}
-    return (
-        HTTPStore.from_url(
-            f"{scheme}://{place}",
-            client_options=options,  # type: ignore[arg-type]
-            retry_config=_RETRIES,
-        ),
-        name,
-    )
+    # The whole of it: the query may be a signature.
+    options: Any = {"allow_http": scheme == "http"}
+    return HTTPStore.from_url(url, client_options=options, retry_config=_RETRIES), ""
 
 
 def _s3(bucket: str, given: StoreSettings) -> ObjectStore:

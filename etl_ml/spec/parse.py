@@ -134,9 +134,7 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _as_written(
-    location: tuple[str | int, ...], attributes: Mapping[str, Any]
-) -> list[str | int]:
+def _as_written(location: tuple[str | int, ...], attributes: Mapping[str, Any]) -> list[str | int]:
     """The path of keys that the user wrote: pydantic appends markers of its own."""
     path = list(location)
     while path and str(path[-1]).endswith(("[key]", "()")):
@@ -163,9 +161,7 @@ def _value(path: list[str | int], attributes: Any) -> Any:
     return None if isinstance(value, dict | list | tuple) else value
 
 
-def _walk(
-    path: list[str | int], attributes: Mapping[str, Any], every: bool = False
-) -> list[Any]:
+def _walk(path: list[str | int], attributes: Mapping[str, Any], every: bool = False) -> list[Any]:
     """The annotations met along a path of keys, models and containers unwrapped.
 
     Of several models that `type` tells apart only the one that was asked for, unless `every`.

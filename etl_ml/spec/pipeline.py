@@ -111,7 +111,9 @@ class Pipeline(Section):
         kind = contract.columns[cursor].type if cursor in contract.columns else "string"
         texts = ("boolean", "string", "category") if isinstance(source, SqlSource) else ("boolean",)
         if kind in texts:
-            reason = "depends on the database's collation" if kind != "boolean" else "has two values"
+            reason = (
+                "depends on the database's collation" if kind != "boolean" else "has two values"
+            )
             raise ValueError(f"{place}.cursor: the order of a {kind} column {reason}; name another")
         unit = "lag_seconds" if self.cursor_carries_time() else "lag_rows"
         wrong = "lag_rows" if self.cursor_carries_time() else "lag_seconds"

@@ -160,7 +160,8 @@ class RestPaginator(Section):
     base_page: int | None = Field(None, ge=0, description="page_number: the first page's number.")
     page_param: str | None = Field(None, description="page_number")
     total_path: str | None = Field(
-        None, description="offset, page_number: where the total stands; none: until a page is empty."
+        None,
+        description="offset, page_number: where the total stands; none: until a page is empty.",
     )
     has_more_path: str | None = Field(None, description="cursor, offset, page_number: a boolean.")
 
@@ -174,7 +175,7 @@ class RestSource(_Source):
     params: dict[str, str | int | float | bool] = Field(
         {}, description="`{cursor}` stands for the place to read from; left out on a full read."
     )
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, SecretStr] = Field({}, description="Sent with every request.")
     auth: RestAuth | None = None
     paginator: RestPaginator = RestPaginator()
     data_selector: str | None = Field(None, description="JSONPath to the rows, e.g. `data.items`.")

@@ -27,9 +27,18 @@ def test_an_empty_file_is_refused_before_any_work(tmp_path: Path) -> None:
         assert "the file is empty (0 bytes)" in refusal(tmp_path, name)
 
 
-def test_a_folder_is_refused_with_the_pattern_to_use(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    assert "this is a folder" in refusal(tmp_path, "data/")
+def test_a_folder_is_its_data_files(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    assert "no file matches" in refusal(tmp_path, "data/")
+    (folder / "b.csv.gz").write_bytes(gzip.compress(b"a\n2\n"))
+    (folder / "a.csv").write_text("a\n1\n")
+    for name in ("_SUCCESS", ".hidden.csv", "README"):
+        (folder / name).write_text("x")
+    assert cells(tmp_path, "data") == [{"a": "1"}, {"a": "2"}]
+    (folder / "c.jsonl").write_text('{"a": 3}\n')
+    message = refusal(tmp_path, "data")
+    assert "files of several formats: a.csv, c.jsonl" in message
 
 
 def test_an_unknown_format_is_refused_and_may_be_said(tmp_path: Path) -> None:

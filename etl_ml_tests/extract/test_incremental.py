@@ -33,9 +33,7 @@ Loans = Collection[dict[str, Any]]
 
 
 def by(server: MongoDB, loans: Loans, cursor: str, **incremental: Any) -> Pipeline:
-    return pipeline_over(
-        server, loans, source={"incremental": {"cursor": cursor, **incremental}}
-    )
+    return pipeline_over(server, loans, source={"incremental": {"cursor": cursor, **incremental}})
 
 
 def now() -> datetime:
