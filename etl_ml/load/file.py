@@ -74,7 +74,7 @@ def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: 
     import pyarrow.parquet as pq
 
     codec = {"gz": "gzip", "zst": "zstd"}.get(destination.path.lower().rpartition(".")[2])
-    out: Any = pa.CompressedOutputStream(sink, codec) if codec else sink
+    out: Any = pa.CompressedOutputStream(_KeptOpen(sink), codec) if codec else sink
     writer: Any = None
     header, before = True, 0
     for batch in rows.batches(_BATCH):
@@ -94,6 +94,18 @@ def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: 
         writer.close()
     if codec:
         out.close()
+
+
+class _KeptOpen:
+    """A sink that outlives the compressor, which closes what it writes to."""
+
+    closed = False
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self.write, self.flush, self.tell = sink.write, sink.flush, sink.tell
+
+    def close(self) -> None:
+        pass
 
 
 class _Place:

@@ -84,17 +84,17 @@ def load(
 
         sql.load_rows(rows, destination, key, told)
     elif destination.type == "mongodb":
-        from etl_ml.load import mongodb
+        from etl_ml.load.mongodb import load_rows
 
-        mongodb.load_rows(rows, destination, key, told)
+        load_rows(rows, destination, key, told)
     elif destination.type == "dynamodb":
-        from etl_ml.load import dynamodb
+        from etl_ml.load.dynamodb import load_rows
 
-        dynamodb.load_rows(rows, destination, key, told, credentials)
+        load_rows(rows, destination, key, told, credentials)
     else:
-        from etl_ml.load import file
+        from etl_ml.load.file import load_rows
 
-        file.load_rows(rows, destination, base, told, credentials)
+        load_rows(rows, destination, base, told, credentials)
     told.done()
     return Loaded(
         destination.display, destination.mode, rows.version, rows.total, told.bytes, told.seconds
@@ -118,13 +118,13 @@ def load_model(
     """
     told = Progress(f"Loading {destination.display}", len(model.files), progress)
     if destination.type == "mongodb":
-        from etl_ml.load import mongodb
+        from etl_ml.load.mongodb import load_model
 
-        mongodb.load_model(model, destination, told)
+        load_model(model, destination, told)
     else:
-        from etl_ml.load import file
+        from etl_ml.load.file import load_model
 
-        file.load_model(model, destination, base, told, credentials)
+        load_model(model, destination, base, told, credentials)
     told.done()
     return Loaded(
         destination.display,

@@ -294,9 +294,9 @@ def _upsert(
         lengths = [len(q) + len(c) + 40 for q, c in zip(queries, changes, strict=True)]
         _refuse_large(lengths, batch)
         for start, end in slices(lengths, _BATCH, _MESSAGE):
+            pairs = list(zip(queries[start:end], changes[start:end], strict=True))
 
-            def send(again: bool, start: int = start, end: int = end, part: Any = batch) -> None:
-                pairs = zip(queries[start:end], changes[start:end], strict=True)
+            def send(again: bool, pairs: Any = pairs, part: Any = batch[start:end]) -> None:
                 updates = [
                     {
                         "q": Document(query),
@@ -315,7 +315,7 @@ def _upsert(
                         "updates": updates,
                     }
                 )
-                _check(answer, part[start:end], ignore_known=False)
+                _check(answer, part, ignore_known=False)
 
             server.insist(send)
             progress.add(end - start, sum(lengths[start:end]))

@@ -29,7 +29,7 @@ def write(
         connection.exec_driver_sql("COMMIT")
     except BaseException:
         # A full disk has rolled back by itself.
-        if connection.connection.in_transaction:  # type: ignore[attr-defined]
+        if connection.connection.in_transaction:
             connection.exec_driver_sql("ROLLBACK")
         raise
 
