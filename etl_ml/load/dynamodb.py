@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.backoff import Backoff
@@ -77,7 +78,7 @@ def _client(destination: DynamoDestination, credentials: Mapping[str, str]) -> A
     names |= {"token": "aws_session_token", "profile": "profile_name"}
     chain = {names[k]: v for k, v in credentials.items() if k in names and v}
     try:
-        return boto3.Session(**chain).client(  # type: ignore[call-overload]
+        return boto3.Session(**chain).client(
             "dynamodb",
             region_name=destination.region or credentials.get("region"),
             endpoint_url=destination.endpoint or credentials.get("endpoint"),
@@ -121,7 +122,7 @@ def _put(client: Any, destination: DynamoDestination, puts: list[dict[str, Any]]
     backoff = Backoff()
     left = {destination.table: puts}
     while left:
-        answer = _asked(destination, lambda left=left: client.batch_write_item(RequestItems=left))
+        answer = _asked(destination, partial(client.batch_write_item, RequestItems=left))
         unprocessed = answer.get("UnprocessedItems") or {}
         if unprocessed and unprocessed == left:
             backoff.wait(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl_ml.lake.progress import Progress
 from etl_ml.load.rows import Rows
@@ -84,17 +84,17 @@ def load(
 
         sql.load_rows(rows, destination, key, told)
     elif destination.type == "mongodb":
-        from etl_ml.load.mongodb import load_rows
+        import etl_ml.load.mongodb as mongodb_
 
-        load_rows(rows, destination, key, told)
+        mongodb_.load_rows(rows, destination, key, told)
     elif destination.type == "dynamodb":
-        from etl_ml.load.dynamodb import load_rows
+        import etl_ml.load.dynamodb as dynamodb_
 
-        load_rows(rows, destination, key, told, credentials)
+        dynamodb_.load_rows(rows, destination, key, told, credentials)
     else:
-        from etl_ml.load.file import load_rows
+        import etl_ml.load.file as file_
 
-        load_rows(rows, destination, base, told, credentials)
+        file_.load_rows(rows, destination, base, told, credentials)
     told.done()
     return Loaded(
         destination.display, destination.mode, rows.version, rows.total, told.bytes, told.seconds
@@ -103,7 +103,7 @@ def load(
 
 def load_model(
     model: ModelFiles,
-    destination: MongoDestination | FileDestination | Any,
+    destination: MongoDestination | FileDestination,
     *,
     base: Path = Path(),
     credentials: Mapping[str, str] | None = None,
@@ -118,13 +118,13 @@ def load_model(
     """
     told = Progress(f"Loading {destination.display}", len(model.files), progress)
     if destination.type == "mongodb":
-        from etl_ml.load.mongodb import load_model
+        import etl_ml.load.mongodb as mongodb_
 
-        load_model(model, destination, told)
+        mongodb_.load_model(model, destination, told)
     else:
-        from etl_ml.load.file import load_model
+        import etl_ml.load.file as file_
 
-        load_model(model, destination, base, told, credentials)
+        file_.load_model(model, destination, base, told, credentials)
     told.done()
     return Loaded(
         destination.display,
