@@ -71,7 +71,3 @@ def main(rows: int) -> None:
             ["etl_ml, into the lake", *against(peer, lake)],
         ],
     )
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)

@@ -32,36 +32,60 @@ class CsvFile:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
-        from pyarrow import csv as arrow_csv
 
         if not self._has_rows:
             return
-        last: pa.RecordBatch | None = None
+        last: pa.Table | None = None
         try:
-            reader = arrow_csv.open_csv(
-                open_stream(self._path),
-                # Serial, so that an invalid row has a number.
-                read_options=arrow_csv.ReadOptions(
-                    use_threads=False,
-                    block_size=_BLOCK,
-                    column_names=self.schema.names,
-                    skip_rows=0,
-                    skip_rows_after_names=1,
-                ),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=self.schema, strings_can_be_null=False
-                ),
-            )
-            for batch in reader:
-                last = batch if batch.num_rows else last
-                yield batch
+            for number, block in enumerate(self._blocks()):
+                table = self._parsed(block, first=number == 0)
+                if table.num_rows:
+                    last = table if b'"' in block else None
+                    yield from table.to_batches()
             if last is not None:
                 self._ends(last)
         except pa.ArrowInvalid as error:
             self._explain(error)
         except OSError as error:
             damaged(self._path, error)
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Whole rows, some megabytes at a time; the first begins with the header."""
+        rest, newline, inside = b"", b"", False
+        with open_stream(self._path) as stream:
+            while data := stream.read(_BLOCK):
+                newline = newline or (b"\n" if b"\n" in data else b"\r")
+                cut = data.rfind(newline) + 1
+                # Within a cell the number of quotes so far is odd: a quote in it is doubled.
+                inside ^= data.count(b'"', 0, cut) % 2 == 1
+                if not cut or inside:
+                    inside ^= data.count(b'"', cut) % 2 == 1
+                    rest += data
+                    continue
+                yield rest + data[:cut] if rest else data[:cut]
+                rest = data[cut:]
+                inside = rest.count(b'"') % 2 == 1
+            if rest.strip():
+                yield rest
+
+    def _parsed(self, block: bytes, first: bool) -> pa.Table:
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        if not first and not block.strip():
+            return self.schema.empty_table()
+        return arrow_csv.read_csv(
+            pa.py_buffer(block),
+            read_options=arrow_csv.ReadOptions(
+                block_size=2 << 20,  # parsed side by side
+                column_names=self.schema.names,
+                skip_rows_after_names=1 if first else 0,
+            ),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=b'"' in block),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=self.schema, strings_can_be_null=False
+            ),
+        )
 
     def _header(self) -> list[str]:
         try:
@@ -89,9 +113,9 @@ class CsvFile:
         finally:
             csv.field_size_limit(limit)
 
-    def _ends(self, last: pa.RecordBatch) -> None:
+    def _ends(self, last: pa.Table) -> None:
         """Refuse a quote that is never closed: Arrow takes all that follows for one cell."""
-        cell = last.columns[-1][last.num_rows - 1].as_py()
+        cell = last.column(last.num_columns - 1)[last.num_rows - 1].as_py()
         if "\n" not in cell and "\r" not in cell:
             return
         tail = b""
