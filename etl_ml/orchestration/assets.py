@@ -69,7 +69,7 @@ def build_assets(
     home : the folder of its defs.yaml, from which relative paths start
     """
     lake_key = f"{pipeline.name}__lake"
-    io_manager = dg.IOManagerDefinition.hardcoded_io_manager(lake_io)
+    io_manager = lake_io.definition
 
     def facts(asset: str) -> dict[str, Any]:
         kinds = _KINDS[asset] | ({_format(pipeline)} if asset == "raw_data" else set())

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from etl_ml.orchestration.assets import build_assets
 from etl_ml.orchestration.executor import executor
 from etl_ml.orchestration.io_manager import LakeIOManager
+from etl_ml.orchestration.loads import build_loads
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
 
@@ -43,7 +44,7 @@ class TabularPipeline(dg.Component):
     One YAML file says where the rows come from, what a row must look like, what is predicted and
     when a model is good enough. It becomes the assets `raw_data`, `validated_data`,
     `quarantined_data`, `clean_data`, `transformed_arrays`, `trained_model`, `model_evaluation` and
-    `deployed_model`, their checks, and the job `<name>_job`.
+    `deployed_model`, their checks, and the job `<name>_job`; with `load`, also `loaded_data`.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, project: Path) -> None:
@@ -98,7 +99,11 @@ class TabularPipeline(dg.Component):
             description=pipeline.description or f"All of {pipeline.name}.",
             executor_def=executor(),
         )
-        return dg.Definitions(assets=build_assets(pipeline, self._home, lake), jobs=[job])
+        assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+            *build_assets(pipeline, self._home, lake),
+            *build_loads(pipeline, pipeline.load, self._home, lake, pipeline.contract.primary_key),
+        ]
+        return dg.Definitions(assets=assets, jobs=[job])
 
 
 class _Names:

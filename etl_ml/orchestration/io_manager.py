@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class LakeIOManager(dg.IOManager):
     def __init__(self, project: Path, contracts: Mapping[str, Contract] | None = None) -> None:
         self._project = project
         self._contracts = dict(contracts or {})
+
+    @cached_property
+    def definition(self) -> dg.IOManagerDefinition:
+        """The resource to bind to assets: one object, which is how Dagster knows it again."""
+        return dg.IOManagerDefinition.hardcoded_io_manager(self)
 
     def lake(self) -> Lake:
         """The lake, wherever the environment says it is now."""

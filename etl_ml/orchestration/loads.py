@@ -46,7 +46,7 @@ def build_loads(
         group_name=name,
         code_version=_code_version(destinations),
         io_manager_key=lake_key,
-        resource_defs={lake_key: dg.IOManagerDefinition.hardcoded_io_manager(lake_io)},
+        resource_defs={lake_key: lake_io.definition},
         required_resource_keys=resources,
         ins={read: dg.AssetIn(key=dg.AssetKey([name, read])) for read in reads},
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from etl_ml_tests.extract.collections import collection
@@ -117,3 +119,34 @@ def test_a_store_resource_gives_its_settings() -> None:
     assert (found.key, found.secret) == ("acme", "hidden")
     with pytest.raises(EtlMlError, match="is a str"):
         settings_from("x", "store")
+
+
+def test_clean_rows_are_taken_to_every_destination(
+    mongodb: MongoDB, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOANS_URI", mongodb.uri)
+    with collection(mongodb) as place:
+        to = {"type": "mongodb", "uri": "{{ env.LOANS_URI }}", "collection": "clean"}
+        pipeline = attributes(
+            load=[
+                {**to, "database": place.database.name},
+                {"type": "sql", "url": f"sqlite:///{project.root}/loans.db", "table": "clean"},
+                {"type": "file", "path": "out/clean.csv.gz"},
+            ]
+        )
+        home = project.add(pipeline)
+        for _ in range(2):
+            result = project.materialize()
+            assert result.success, failure_message(result)
+        assert place.database["clean"].count_documents({}) == 600
+    with sqlite3.connect(project.root / "loans.db") as database:
+        assert database.execute("SELECT count(*), sum(age) FROM clean").fetchone() == (
+            600,
+            loans()["age"].sum(),
+        )
+    assert pl.read_csv(home / "out" / "clean.csv.gz").height == 600
+    report = project.lake.read("loans", "loaded_data", "load_report.json")
+    assert [one["rows"] for one in report["destinations"]] == [600, 600, 600]
+    with project.loaded() as defs:
+        keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
+    assert {"loans/destination/mongodb", "loans/destination/sql"} <= keys
