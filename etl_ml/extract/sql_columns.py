@@ -66,7 +66,7 @@ def mysql_columns(result: Result, quote: Callable[[str], str]) -> list[SqlColumn
         14: pa.date32(),
     }
     found = []
-    for field in result.cursor._result.fields:  # type: ignore[union-attr]
+    for field in result.cursor._result.fields:
         code, name = field.type_code, field.name
         cell = quote(name)
         unsigned = bool(field.flags & 32)
@@ -112,7 +112,7 @@ def postgres_columns(
         **{700: pa.float32(), 701: pa.float64(), 1042: pa.string(), 1043: pa.string()},
     }
     moments = {1082: pa.date32(), 1114: pa.timestamp("us"), 1184: pa.timestamp("us", "UTC")}
-    fields = result.cursor.description  # type: ignore[union-attr]
+    fields: Any = result.cursor.description
     lists = arrays([f.type_code for f in fields if f.type_code not in plain])
     found = []
     for field in fields:

@@ -212,7 +212,7 @@ class Database:
     def _read_fast(self, table: SqlTable, tail: str) -> list[pa.RecordBatch]:
         import connectorx
 
-        options = {"protocol": "binary"} if self.kind == "mysql" else {}
+        options: Any = {"protocol": "binary"} if self.kind == "mysql" else {}
         url = self.url.set(drivername=self.kind, query={})
         rows = connectorx.read_sql(
             url.render_as_string(hide_password=False),
@@ -279,7 +279,7 @@ class _Answer:
             self._connection.rollback()
             return
         # Closing reads what is left to its end, and fails where the connection is gone.
-        left = getattr(self._result.cursor, "_result", None)
+        left: Any = getattr(self._result.cursor, "_result", None)
         if hasattr(left, "unbuffered_active"):
             left.unbuffered_active = False
         self._connection.invalidate()

@@ -64,7 +64,8 @@ TYPES = """CREATE TABLE cells (
     uint INT UNSIGNED, ubig BIGINT UNSIGNED, price DECIMAL(10,2), wide DECIMAL(38,10),
     widest DECIMAL(65,30), f FLOAT, d DOUBLE, day DATE, at DATETIME(6), stamp TIMESTAMP(6) NULL,
     t TIME(6), y YEAR, b BIT(8), text_ VARCHAR(50), bin_ VARCHAR(50) COLLATE utf8mb4_bin,
-    latin VARCHAR(9) CHARACTER SET latin1, j JSON, bytes_ BLOB, e ENUM('a','b'), `odd``%s: name` INT)
+    latin VARCHAR(9) CHARACTER SET latin1, j JSON, bytes_ BLOB, e ENUM('a','b'),
+    `odd``%s: name` INT)
 """
 
 
@@ -254,9 +255,7 @@ def killer(mariadb: MariaDB) -> Iterator[list[int]]:
     thread.join()
 
 
-def test_a_killed_connection_is_opened_again(
-    mariadb: MariaDB, run: Any, killer: list[int]
-) -> None:
+def test_a_killed_connection_is_opened_again(mariadb: MariaDB, run: Any, killer: list[int]) -> None:
     numbers(run, 300, "slow")
     query = "SELECT id, SLEEP(0.001) AS s FROM slow"
     table = read(mariadb.url, ["id"], query=query, batch_rows=100)
@@ -311,9 +310,10 @@ def test_what_cannot_heal_is_named_at_once(mariadb: MariaDB, run: Any) -> None:
     assert refused(f"{good}/test", table="numbers", partition_column="haf").close == "half"
     assert "no such column" in refused(f"{good}/test", query="SELECT nope FROM numbers").what
     assert "understand" in refused(f"{good}/test", query="SELECT FROM WHERE").what
-    assert "one column name twice" in refused(
-        f"{good}/test", query="SELECT a.id, b.id FROM numbers a, numbers b"
-    ).what
+    assert (
+        "one column name twice"
+        in refused(f"{good}/test", query="SELECT a.id, b.id FROM numbers a, numbers b").what
+    )
     unknown = f"mysql://reader:{PASSWORD}@no-such-host.invalid/test"
     assert "host is not known" in refused(unknown).what
 

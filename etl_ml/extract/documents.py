@@ -1,0 +1,156 @@
+"""Rows that are Python objects, read from JSON or alike, as Arrow batches of text."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from etl_ml.lake.identity import ORIGINAL
+from etl_ml.spec.contract import Contract
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MISSING = object()
+_PLAIN = 60  # digits before a Decimal is written with an exponent
+
+
+class Number(str):
+    """A JSON number that is not an integer, as it was written."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON whose numbers keep all their digits.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
+    return json.loads(text, parse_float=Number, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def to_json(value: Any) -> str:
+    """JSON with exact numbers; bytes as base64, sets as arrays in order."""
+    if isinstance(value, str) and not isinstance(value, Number):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(str(k), ensure_ascii=False)}: {to_json(value[k])}" for k in value)
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, set | frozenset):
+        return "[" + ", ".join(sorted(map(to_json, value))) + "]"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(to_json, value)) + "]"
+    text = to_text(value)
+    if text is None:
+        return "null"
+    return text if isinstance(value, bool | int | float | Decimal | str) else json.dumps(text)
+
+
+def to_text(value: Any) -> str | None:
+    """One cell: numbers as their exact text, objects and arrays as their JSON."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Decimal):
+        return format(value, "f") if abs(value.adjusted()) < _PLAIN else str(value)
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return to_json(value)
+    return str(value)
+
+
+class Documents:
+    """Rows to batches: a text column for each contracted one, and the row where none can hold it.
+
+    A dotted name reaches into nested objects; a field of that very name wins. With
+    `unknown_columns: fail`, a row with a field that no column names keeps its whole JSON in
+    `_etl_ml_original`; so does what is no object.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        import pyarrow as pa
+
+        self._names = tuple(contract.columns)
+        self._fails = contract.unknown_columns == "fail"
+        self._known = {*self._names, *(name.partition(".")[0] for name in self._names)}
+        self.schema = pa.schema([(name, pa.string()) for name in (*self._names, ORIGINAL)])
+
+    def batch(self, rows: Sequence[Any]) -> pa.RecordBatch:
+        """The rows in their order."""
+        import pyarrow as pa
+
+        kept = {at for at, row in enumerate(rows) if not isinstance(row, dict)}
+        found = [{} if at in kept else row for at, row in enumerate(rows)] if kept else rows
+        if self._fails:
+            known = self._known
+            kept.update(at for at, row in enumerate(found) if not row.keys() <= known)
+        columns = [
+            self._column([_reach(row, name) for row in found], kept)
+            if "." in name
+            else self._column([row.get(name) for row in found], kept)
+            for name in self._names
+        ]
+        originals = (
+            [None] * len(rows)
+            if not kept
+            else [_storable(to_json(row)) if at in kept else None for at, row in enumerate(rows)]
+        )
+        columns.append(pa.array(originals, pa.string()))
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    @staticmethod
+    def _column(cells: list[Any], kept: set[int]) -> pa.Array:
+        import pyarrow as pa
+
+        types = set(map(type, cells)) - {type(None)}
+        try:
+            if types <= {str, Number}:
+                return pa.array(cells, pa.string())
+            if types == {int}:
+                return pa.array(cells, pa.int64()).cast(pa.string())
+        except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
+            pass
+        texts = [to_text(cell) for cell in cells]
+        try:
+            return pa.array(texts, pa.string())
+        except UnicodeEncodeError:
+            # Half of a surrogate pair is JSON, but no text.
+            for at, text in enumerate(texts):
+                if text is not None and _storable(text) != text:
+                    kept.add(at)
+                    texts[at] = None
+            return pa.array(texts, pa.string())
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _reach(row: Mapping[str, Any], name: str) -> Any:
+    value = row.get(name, _MISSING)
+    if value is not _MISSING:
+        return value
+    head, dot, rest = name.partition(".")
+    while dot:
+        inner = row.get(head)
+        if isinstance(inner, Mapping) and (found := _reach(inner, rest)) is not None:
+            return found
+        more, dot, rest = rest.partition(".")
+        head = f"{head}.{more}"
+    return None
