@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ORIGINAL
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.source import WITHOUT_SCHEMA, MongoSource
+from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +27,7 @@ def look_into_originals(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     import polars as pl
 
     strict = pipeline.contract.unknown_columns == "fail"
+    strict = strict and isinstance(pipeline.source, WITHOUT_SCHEMA)
     roots = {name.partition(".")[0] for name in pipeline.contract.columns}
     roots |= set(pipeline.contract.columns)
     if isinstance(pipeline.source, MongoSource):
@@ -52,7 +53,7 @@ def look_into_originals(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
 
 def has_originals(pipeline: Pipeline) -> bool:
     """Whether the source is one whose rows may not fit into cells."""
-    return isinstance(pipeline.source, WITHOUT_SCHEMA)
+    return not isinstance(pipeline.source, FileSource)
 
 
 def original_cells(originals: Iterable[str | None], name: str) -> list[str]:
