@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,32 +10,40 @@ from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from etl_ml.extract.documents import Documents
+from etl_ml.extract.dynamodb_items import decoder
 from etl_ml.extract.reader import Reader
 from etl_ml.extract.source_error import SourceError
 from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import bounded, nearest
-from etl_ml.spec.source import DynamoSource
+from etl_ml.spec.source import DynamoSource, public
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl_ml.lake.stores import StoreSettings
 
-_ROWS = 10_000
+_ROWS, _PAGES = 10_000, 32  # a page has at most 1 MB
 _HEALS = {
     *("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"),
     *("InternalServerError", "ServiceUnavailable", "InternalFailure", "TransactionInProgress"),
     *("RequestTimeout", "RequestTimeoutException", "SlowDown", "LimitExceededException"),
 }
+_BUSY = ("it stays too busy", "read with fewer segments or an export, or raise its read capacity")
 _NAMED = {
     "ResourceNotFoundException": ("there is no such table", "correct source.table or region"),
-    "AccessDeniedException": ("the credentials may not read it", "allow dynamodb:Scan on it"),
+    "AccessDeniedException": (
+        "the credentials may not read it",
+        "allow dynamodb:DescribeTable and dynamodb:Scan on it",
+    ),
     "ExpiredTokenException": ("the credentials have expired", "sign in again"),
     "ExpiredToken": ("the credentials have expired", "sign in again"),
     "UnrecognizedClientException": ("the credentials are not known", "correct them"),
     "InvalidSignatureException": ("the secret key is wrong", "correct the credentials"),
     "MissingAuthenticationTokenException": ("there are no credentials", "set AWS_ACCESS_KEY_ID"),
+    "ProvisionedThroughputExceededException": _BUSY,
+    "ThrottlingException": _BUSY,
+    "RequestLimitExceeded": _BUSY,
 }
 
 
@@ -49,7 +54,7 @@ def open_dynamodb(
 
     Parameters
     ----------
-    settings : region, endpoint and credentials; None for the provider's chain
+    settings : region, credentials and S3's endpoint; None for the provider's chain
 
     Raises
     ------
@@ -57,7 +62,9 @@ def open_dynamodb(
         Table, credentials, region or host are not right; named at once.
     """
     if source.export:
-        return _Export(source, contract, settings)
+        from etl_ml.extract.dynamodb_export import Export
+
+        return Export(source, contract, settings)
     return _Scan(source, contract, settings)
 
 
@@ -89,7 +96,8 @@ class _Scan:
         ]
         for thread in threads:
             thread.start()
-        left, rows = len(threads), []
+        left, pages = len(threads), 0
+        rows: list[dict[str, Any]] = []
         try:
             while left:
                 found = queue.get()
@@ -99,9 +107,10 @@ class _Scan:
                     left -= 1
                     continue
                 rows += found
-                if len(rows) >= _ROWS:
+                pages += 1
+                if len(rows) >= _ROWS or (rows and pages >= _PAGES):
                     yield self._documents.batch(rows)
-                    rows = []
+                    rows, pages = [], 0
             if rows:
                 yield self._documents.batch(rows)
         finally:
@@ -121,11 +130,11 @@ class _Scan:
             "Segment": number,
             "TotalSegments": self._source.segments,
         }
-        decode = _decoder()
+        decode = decoder()
         end: BaseException | None = None
         try:
             while not stop.is_set():
-                answer = self._ask(lambda: self._client.scan(**ask), stop)
+                answer = self._ask(lambda: self._page(ask), stop)
                 _put(queue, [decode(item) for item in answer["Items"]], stop)
                 if "LastEvaluatedKey" not in answer:
                     break
@@ -133,6 +142,16 @@ class _Scan:
         except BaseException as error:  # handed to the thread that reads
             end = error
         _put(queue, end, stop)
+
+    def _page(self, ask: dict[str, Any]) -> Any:
+        from botocore import exceptions
+
+        answer = self._client.scan(**ask)
+        if "Items" not in answer:  # botocore takes an answer that was cut short for an empty one
+            raise exceptions.ConnectionClosedError(
+                endpoint_url=self._client.meta.endpoint_url, error="the answer was cut short"
+            )
+        return answer
 
     def _ask(self, ask: Any, stop: threading.Event, patience: float = 180) -> Any:
         """One page; what heals is asked for again from where it was."""
@@ -153,24 +172,22 @@ class _Scan:
     def _refuse(self, error: Exception) -> NoReturn:
         from botocore import exceptions
 
+        if not isinstance(error, exceptions.ClientError):
+            _not_asked(self._source, error)
+        told = error.response.get("Error", {})
+        code = str(told.get("Code", ""))
+        what, fix = _NAMED.get(code, ("DynamoDB refuses", "look at what it says"))
         where, close = "source", None
-        if isinstance(error, exceptions.ClientError):
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            what, fix = _NAMED.get(code, ("DynamoDB refuses", "look at what it says"))
-            seen = bounded(f"{code}: {error.response.get('Error', {}).get('Message', '')}", 200)
-            if code == "ResourceNotFoundException":
-                where, close = "source.table", nearest(self._source.table, self._tables())
-        elif isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-            what, fix = "there are no credentials", "set AWS_ACCESS_KEY_ID or name source.resource"
-            seen = type(error).__name__
-        elif isinstance(error, exceptions.NoRegionError):
-            what, fix, where = "there is no region", "set source.region", "source.region"
-            seen = type(error).__name__
-        else:
-            what, fix = "it cannot be reached", "look at source.region and source.endpoint"
-            seen, where = bounded(str(error), 200), "source.endpoint"
+        if code == "ResourceNotFoundException":
+            where, close = "source.table", nearest(self._source.table, self._tables())
+        # What follows the first line of a wrong signature is the request, with its token.
+        first = (str(told.get("Message") or "").splitlines() or [""])[0]
         raise SourceError(
-            f"{self.origin[0]}: {what}.", seen=seen, where=where, close=close, fix=fix
+            f"{self.origin[0]}: {what}.",
+            seen=bounded(f"{code}: {first}".rstrip(": "), 200),
+            where=where,
+            close=close,
+            fix=fix,
         ) from None
 
     def _tables(self) -> list[str]:
@@ -196,10 +213,41 @@ def _heals(error: Exception) -> bool:
     if isinstance(error, exceptions.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error.response.get("Error", {}).get("Code") in _HEALS or status >= 500
+    if isinstance(error, exceptions.SSLError):
+        return False
     if isinstance(error, exceptions.EndpointConnectionError):
         text = str(getattr(error, "kwargs", {}).get("error", "")).lower()
         return not any(word in text for word in ("resolve", "not known", "getaddrinfo"))
-    return isinstance(error, exceptions.HTTPClientError)
+    return isinstance(error, exceptions.HTTPClientError | exceptions.ConnectTimeoutError)
+
+
+def _not_asked(source: DynamoSource, error: Exception) -> NoReturn:
+    """Say why no answer of DynamoDB came at all."""
+    from botocore import exceptions as e
+
+    network = (e.ConnectionError, e.HTTPClientError)
+    server = public(source.endpoint) if source.endpoint else "AWS"
+    seen, where = type(error).__name__, "source"
+    if isinstance(error, e.NoCredentialsError | e.PartialCredentialsError):
+        what, fix = "there are no credentials", "set AWS_ACCESS_KEY_ID or name source.resource"
+    elif isinstance(error, e.NoRegionError):
+        what, fix, where = "there is no region", "set source.region or AWS_REGION", "source.region"
+    elif isinstance(error, e.ProfileNotFound):
+        what, fix = "there is no such profile", "correct AWS_PROFILE or the resource's profile_name"
+    elif isinstance(error, network):
+        what, fix = f"{server} cannot be reached", "look at the network, source.region and endpoint"
+        # The error's own text has the URL whole.
+        reason = str(getattr(error, "kwargs", {}).get("error", "")).rpartition(": ")[2]
+        seen, where = bounded(f"{seen}: {reason}".rstrip(": "), 200), "source.endpoint"
+    elif isinstance(error, e.InvalidRegionError):
+        what, fix, where = "there is no such region", "correct source.region", "source.region"
+    elif isinstance(error, ValueError):
+        what, fix, where = "its address is not a URL", "correct source.endpoint", "source.endpoint"
+    elif isinstance(error, e.ParamValidationError):
+        what, fix, where = "its name is not a table's", "correct source.table", "source.table"
+    else:
+        what, fix = "the credentials cannot be had", "sign in again, or correct ~/.aws/config"
+    raise SourceError(f"{source.address}: {what}.", seen=seen, where=where, fix=fix) from None
 
 
 def _client(source: DynamoSource, settings: StoreSettings | None) -> Any:
@@ -226,119 +274,4 @@ def _client(source: DynamoSource, settings: StoreSettings | None) -> Any:
             "dynamodb", config=config, **{name: v for name, v in given.items() if v}
         )
     except (exceptions.BotoCoreError, ValueError) as error:
-        raise SourceError(
-            f"{source.address}: the connection is not fully described.",
-            seen=bounded(str(error), 160),
-            where="source.region",
-            fix="set source.region, or AWS_REGION",
-        ) from None
-
-
-def _decoder() -> Any:
-    from boto3.dynamodb.types import Binary, TypeDeserializer
-
-    deserialize = TypeDeserializer().deserialize
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Binary):
-            return bytes(value)
-        if isinstance(value, dict):
-            return {name: plain(inner) for name, inner in value.items()}
-        if isinstance(value, list):
-            return [plain(inner) for inner in value]
-        return {plain(inner) for inner in value} if isinstance(value, set) else value
-
-    return lambda item: {name: plain(deserialize(cell)) for name, cell in item.items()}
-
-
-class _Export:
-    """`data/*.json.gz` under the folder, each line one item."""
-
-    def __init__(
-        self, source: DynamoSource, contract: Contract, settings: StoreSettings | None
-    ) -> None:
-        from etl_ml.lake.stores import open_store
-
-        assert source.export is not None
-        self._documents = Documents(contract)
-        self.schema = self._documents.schema
-        self.origin: tuple[str, ...] = (source.address,)
-        self._store, self._prefix = open_store(source.export, settings)
-        root = self._prefix.strip("/")
-        names = sorted(
-            str(meta["path"]) for page in self._store.list(root or None) for meta in page
-        )
-        self._files = [name for name in names if "/data/" in f"/{name}" and ".json" in name]
-        if not self._files:
-            raise SourceError(
-                f"{source.address}: there is no data/*.json.gz.",
-                where="source.export",
-                fix="name the folder that holds data/ and manifest-summary.json; choose the "
-                "export format DynamoDB JSON",
-            )
-        self.total = self._expected(names)
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        decode, rows, count = _decoder(), [], 0
-        for name in self._files:
-            for number, line in enumerate(self._lines(name), start=1):
-                try:
-                    item = json.loads(line)["Item"]
-                    rows.append(decode(_binary(item)))
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise SourceError(
-                        f"{self.origin[0]}: line {number} of {name} is not an item.",
-                        seen=type(error).__name__,
-                        where="source.export",
-                        fix="export again, in DynamoDB JSON",
-                    ) from None
-                count += 1
-                if len(rows) >= _ROWS:
-                    yield self._documents.batch(rows)
-                    rows = []
-        if rows:
-            yield self._documents.batch(rows)
-        if self.total is not None and count != self.total:
-            raise SourceError(
-                f"{self.origin[0]}: {count} items, but its manifest says {self.total}.",
-                where="source.export",
-                fix="copy the export again: a file is missing or cut short",
-            )
-
-    def clock(self) -> datetime | None:
-        return None
-
-    def _lines(self, name: str) -> Iterator[bytes]:
-        data = bytes(self._store.get(name).bytes())
-        try:
-            stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if name.endswith(".gz") else None
-            for line in stream or io.BytesIO(data):
-                if line.strip():
-                    yield line
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise SourceError(
-                f"{self.origin[0]}: {name} is damaged.",
-                seen=str(error),
-                where="source.export",
-                fix="copy the export again",
-            ) from None
-
-    def _expected(self, names: list[str]) -> int | None:
-        found = [name for name in names if name.endswith("manifest-summary.json")]
-        if len(found) != 1:
-            return None
-        count = json.loads(bytes(self._store.get(found[0]).bytes())).get("itemCount")
-        return count if isinstance(count, int) else None
-
-
-def _binary(item: Any) -> Any:
-    """In a file binary is base64; from the API it comes as bytes."""
-    import base64
-
-    if isinstance(item, dict):
-        if set(item) == {"B"} and isinstance(item["B"], str):
-            return {"B": base64.b64decode(item["B"])}
-        if set(item) == {"BS"} and isinstance(item["BS"], list):
-            return {"BS": [base64.b64decode(value) for value in item["BS"]]}
-        return {name: _binary(value) for name, value in item.items()}
-    return [_binary(value) for value in item] if isinstance(item, list) else item
+        _not_asked(source, error)

@@ -130,6 +130,7 @@ def _spooled(
     identity = Identity([n for n in pipeline.row_key() if n in reader.schema.names])
     known = _known(head, cursor, since, reader.schema)
     spool: Spool | None = None
+    before = head
     furthest: Position | None = None
     progress = Progress("Read", reader.total, log) if log else None
     for batch in reader:
@@ -138,10 +139,11 @@ def _spooled(
             if here is not None and (furthest is None or here > furthest):  # type: ignore[operator]
                 furthest = here
         fresh = _not_in(_behind(batch, cursor, since), known)
-        if head is not None and spool is None and fresh.num_rows:
+        if before is not None and fresh.num_rows:
             # Numbers among equals go on where the table's ended.
-            for rows in head.scan().select(ROW).collect_batches(engine="streaming"):
+            for rows in before.scan().select(ROW).collect_batches(engine="streaming"):
                 identity.seen(rows.to_series().to_arrow())
+            before = None
         rows = identify(fresh, identity)
         spool = spool or Spool(rows.schema)
         spool.add(rows)

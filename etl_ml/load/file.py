@@ -18,6 +18,7 @@ from etl_ml.spec.destination import FileDestination, named_format
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
+    from etl_ml.lake.stores import StoreSettings
     from etl_ml.load.load import ModelFiles
 
 _BATCH = 50_000
@@ -29,7 +30,7 @@ def load_rows(
     destination: FileDestination,
     base: Path,
     progress: Progress,
-    credentials: Mapping[str, str] | None = None,
+    settings: StoreSettings | None = None,
 ) -> None:
     """Write a version's rows as one file; `replace` puts it in place of the last version's.
 
@@ -46,7 +47,7 @@ def load_rows(
     if not named_format(destination.path):
         stem = f"part-{rows.version}" if destination.mode == "append" else "rows"
         name = f"{stem}.{destination.rows_format}"
-    place = _Place(destination, base, credentials)
+    place = _Place(destination, base, settings)
     with place.writing(name) as sink:
         _write(rows, destination, sink, progress)
 
@@ -56,10 +57,10 @@ def load_model(
     destination: FileDestination,
     base: Path,
     progress: Progress,
-    credentials: Mapping[str, str] | None = None,
+    settings: StoreSettings | None = None,
 ) -> None:
     """Write a package under `<path>/<version>/`, then `<path>/latest.json`, which names it."""
-    place = _Place(destination, base, credentials)
+    place = _Place(destination, base, settings)
     latest = dump_json({"version": model.version, "files": sorted(model.files)})
     contents = {f"{model.version}/{name}": data for name, data in model.files.items()}
     for name, data in {**contents, "latest.json": latest}.items():
@@ -112,9 +113,10 @@ class _Place:
     """A file or folder, here or in an object store."""
 
     def __init__(
-        self, destination: FileDestination, base: Path, credentials: Mapping[str, str] | None
+        self, destination: FileDestination, base: Path, settings: StoreSettings | None
     ) -> None:
-        self._destination, self._credentials = destination, dict(credentials or {})
+        self._destination = destination
+        self._settings = settings_for(destination, settings)
         self._remote = destination.path.startswith(_REMOTE)
         self._path = base / Path(destination.path).expanduser()
 
@@ -157,14 +159,7 @@ class _Place:
         import obstore
         from obstore.exceptions import BaseError
 
-        from etl_ml.lake.stores import StoreSettings, open_store
-
-        given = {
-            "endpoint": self._destination.endpoint,
-            "region": self._destination.region,
-            **self._credentials,
-        }
-        store, prefix = open_store(self._destination.path, StoreSettings(**given))
+        store, prefix = open_store(self._destination.path, self._settings)
         key = f"{prefix.rstrip('/')}/{name}".strip("/") if name else prefix
         try:
             obstore.put(store, key, sink)

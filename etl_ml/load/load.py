@@ -12,6 +12,7 @@ from etl_ml.load.rows import Rows
 
 if TYPE_CHECKING:
     from etl_ml.lake import Version
+    from etl_ml.lake.stores import StoreSettings
     from etl_ml.spec.contract import Contract
     from etl_ml.spec.destination import (
         DynamoDestination,
@@ -57,7 +58,7 @@ def load(
     contract: Contract,
     primary_key: Sequence[str] = (),
     base: Path = Path(),
-    credentials: Mapping[str, str] | None = None,
+    settings: StoreSettings | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Loaded:
     """Take the rows of a version to a destination; doing it again changes nothing.
@@ -67,7 +68,7 @@ def load(
     version : of clean_data, with a table of n rows
     primary_key : what the destination's `key` defaults to
     base : the folder that relative paths start from
-    credentials : settings of the provider, in place of its own chain
+    settings : where an object store or DynamoDB is and who asks; by default the provider's chain
     progress : takes a line every few seconds
 
     Raises
@@ -90,11 +91,11 @@ def load(
     elif destination.type == "dynamodb":
         import etl_ml.load.dynamodb as dynamodb_
 
-        dynamodb_.load_rows(rows, destination, key, told, credentials)
+        dynamodb_.load_rows(rows, destination, key, told, settings)
     else:
         import etl_ml.load.file as file_
 
-        file_.load_rows(rows, destination, base, told, credentials)
+        file_.load_rows(rows, destination, base, told, settings)
     told.done()
     return Loaded(
         destination.display, destination.mode, rows.version, rows.total, told.bytes, told.seconds
@@ -106,7 +107,7 @@ def load_model(
     destination: MongoDestination | FileDestination,
     *,
     base: Path = Path(),
-    credentials: Mapping[str, str] | None = None,
+    settings: StoreSettings | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Loaded:
     """Take a model's files to a destination; the pointer to the latest one moves last.
@@ -124,7 +125,7 @@ def load_model(
     else:
         import etl_ml.load.file as file_
 
-        file_.load_model(model, destination, base, told, credentials)
+        file_.load_model(model, destination, base, told, settings)
     told.done()
     return Loaded(
         destination.display,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from etl_ml.lake.identity import ROW
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.source import WITHOUT_SCHEMA
 from etl_ml.validate.casting import cast, polars_type, present
 from etl_ml.validate.originals import HELD, UNKNOWN, has_originals, look_into_originals
 from etl_ml.validate.rules import Rule, rules_of
@@ -78,7 +79,7 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
             repeated=repeated.get(name),
         )
     ]
-    if with_originals:
+    if isinstance(pipeline.source, WITHOUT_SCHEMA):
         unknown = nw.col(UNKNOWN).list.len().fill_null(0) > 0
         rules.append(Rule(None, "unknown_columns", unknown))
     flags = [
