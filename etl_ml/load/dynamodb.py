@@ -13,10 +13,12 @@ from etl_ml.lake.progress import Progress
 from etl_ml.load.load_error import LoadError
 from etl_ml.load.rows import Rows
 from etl_ml.spec.destination import DynamoDestination
-from etl_ml.spec.error import listed
+from etl_ml.spec.error import bounded, listed
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from etl_ml.lake.stores import StoreSettings
 
 _BATCH = 5_000
 _PUTS = 25  # the service's limit
@@ -44,7 +46,7 @@ def load_rows(
     destination: DynamoDestination,
     key: Sequence[str],
     progress: Progress,
-    credentials: Mapping[str, str] | None = None,
+    settings: StoreSettings | None = None,
 ) -> None:
     """Put each row as an item; null cells are left out, floats keep every digit.
 
@@ -53,7 +55,7 @@ def load_rows(
     LoadError
         What has been put stays, and is put again by the next load.
     """
-    client = _client(destination, credentials or {})
+    client = _client(destination, settings)
     table = _asked(destination, lambda: client.describe_table(TableName=destination.table))["Table"]
     schema = [part["AttributeName"] for part in table["KeySchema"]]
     kinds = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
@@ -69,23 +71,34 @@ def load_rows(
             progress.add(len(puts))
 
 
-def _client(destination: DynamoDestination, credentials: Mapping[str, str]) -> Any:
+def _client(destination: DynamoDestination, settings: StoreSettings | None) -> Any:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    names = {"key": "aws_access_key_id", "secret": "aws_secret_access_key"}
-    names |= {"token": "aws_session_token", "profile": "profile_name"}
-    chain = {names[k]: v for k, v in credentials.items() if k in names and v}
+    given: dict[str, Any] = {}
+    if settings is not None:
+        given = {
+            "aws_access_key_id": settings.key,
+            "aws_secret_access_key": settings.secret,
+            "aws_session_token": settings.token,
+            "profile_name": settings.profile,
+            "region_name": settings.region,
+        }
     try:
-        return boto3.Session(**chain).client(
+        return boto3.Session(**given).client(
             "dynamodb",
-            region_name=destination.region or credentials.get("region"),
-            endpoint_url=destination.endpoint or credentials.get("endpoint"),
-            config=Config(retries={"total_max_attempts": 2}),
+            region_name=destination.region,
+            endpoint_url=destination.endpoint,  # the settings' is that of S3
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=10),
         )
     except (BotoCoreError, ValueError) as error:
-        raise LoadError(f"{type(error).__name__}: {error}", fix="set region, endpoint") from None
+        raise LoadError(
+            f"the service cannot be asked ({type(error).__name__}).",
+            seen=bounded(str(error), 160),
+            where=destination.display,
+            fix="correct region, endpoint and profile",
+        ) from None
 
 
 def _asked(destination: DynamoDestination, question: Callable[[], Any]) -> Any:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.progress import Progress
+from etl_ml.lake.stores import StoreSettings, is_remote, open_store
 from etl_ml.load.load_error import LoadError
 from etl_ml.load.rows import Rows
 from etl_ml.spec.destination import FileDestination, named_format
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
-    from etl_ml.lake.stores import StoreSettings
     from etl_ml.load.load import ModelFiles
 
 _BATCH = 50_000
-_REMOTE = ("s3://", "az://", "gs://")
 
 
 def load_rows(
@@ -116,8 +116,13 @@ class _Place:
         self, destination: FileDestination, base: Path, settings: StoreSettings | None
     ) -> None:
         self._destination = destination
-        self._settings = settings_for(destination, settings)
-        self._remote = destination.path.startswith(_REMOTE)
+        given = settings or StoreSettings()
+        self._settings = replace(
+            given,
+            endpoint=destination.endpoint or given.endpoint,
+            region=destination.region or given.region,
+        )
+        self._remote = is_remote(destination.path)
         self._path = base / Path(destination.path).expanduser()
 
     @contextmanager
