@@ -41,7 +41,8 @@ from etl_ml.extract import extract
 from etl_ml.lake import Contents, open_lake
 from etl_ml.spec.contract import Column, Contract
 from etl_ml.spec.source import MongoSource
-kinds = dict(i=("integer", 10), f=("float", 10), s=("string", 6), d=("datetime", 2), b=("boolean", 2))
+kinds = {"i": ("integer", 10), "f": ("float", 10), "s": ("string", 6)}
+kinds |= {"d": ("datetime", 2), "b": ("boolean", 2)}
 columns = {f"{k}{n}": Column(type=kind) for k, (kind, count) in kinds.items() for n in range(count)}
 contract = Contract(columns=columns)
 source = MongoSource(type="mongodb", uri=URI, database="bench", collection="loans")

@@ -27,7 +27,7 @@ _json.dump(_used, open(_sys.argv[1], "w"))
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds (user and system) and wall seconds of the code; peak memory of its process, MB."""
+    """CPU seconds (user and system) and wall seconds of code; peak memory of its process, MB."""
 
     cpu: float
     wall: float

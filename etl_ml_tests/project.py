@@ -121,7 +121,7 @@ class Project:
         home.mkdir(exist_ok=True)
         document = {"type": "etl_ml.TabularPipeline", "attributes": dict(pipeline)}
         (home / "defs.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-        if pipeline["source"]["type"] != "file":
+        if pipeline["source"]["type"] != "file" or "://" in pipeline["source"]["path"]:
             return home
         path = home / pipeline["source"]["path"]
         if data is None:

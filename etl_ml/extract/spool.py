@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from etl_ml.extract.source_error import SourceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +33,23 @@ class Spool:
         )
 
     def add(self, batch: pa.RecordBatch) -> None:
-        self._writer.write_batch(batch)
+        """Set rows down.
+
+        Raises
+        ------
+        SourceError
+            The temporary folder has no room; nothing is in the lake.
+        """
+        try:
+            self._writer.write_batch(batch)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+            raise SourceError(
+                f"the temporary folder is full after {self.rows:,} rows; nothing was written.",
+                where=tempfile.gettempdir(),
+                fix="make room there, or set TMPDIR to a larger disk",
+            ) from None
         self.rows += batch.num_rows
 
     def close(self) -> None:

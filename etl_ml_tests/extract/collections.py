@@ -35,9 +35,7 @@ def collection(server: MongoDB) -> Iterator[Collection[dict[str, Any]]]:
         client.drop_database(name)
 
 
-def pipeline_over(
-    server: MongoDB, there: Collection[dict[str, Any]], **sections: Any
-) -> Pipeline:
+def pipeline_over(server: MongoDB, there: Collection[dict[str, Any]], **sections: Any) -> Pipeline:
     """A pipeline over a collection; `source` and `contract` sections are merged into."""
     own = {
         "type": "mongodb",

@@ -13,6 +13,7 @@ import pytest
 from etl_ml_tests.extract.collections import collection
 from etl_ml_tests.project import ATTRIBUTES, Project, attributes, failure_message, loans
 from etl_ml_tests.servers.mongodb import MongoDB
+from etl_ml_tests.servers.s3 import S3
 
 
 def orders(server: MongoDB, database: str, **source: Any) -> dict[str, Any]:
@@ -150,3 +151,38 @@ def test_clean_rows_are_taken_to_every_destination(
     with project.loaded() as defs:
         keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert {"loans/destination/mongodb", "loans/destination/sql"} <= keys
+
+
+def test_a_dagster_resource_gives_a_source_its_credentials(s3: S3, project: Project) -> None:
+    bucket = s3.bucket()
+    s3.client().put_object(Bucket=bucket, Key="in/loans.csv", Body=loans().write_csv().encode())
+    project.add(
+        attributes(source={"path": f"s3://{bucket}/in/*.csv", "resource": "bank"}), folder="loans"
+    )
+    project.write_definitions(
+        """
+        import os
+        from pathlib import Path
+
+        import dagster as dg
+        from dagster_aws.s3 import S3Resource
+
+
+        @dg.definitions
+        def defs() -> dg.Definitions:
+            bank = S3Resource(
+                endpoint_url=dg.EnvVar("BANK_URL"),
+                region_name="us-east-1",
+                aws_access_key_id=dg.EnvVar("BANK_KEY"),
+                aws_secret_access_key=dg.EnvVar("BANK_SECRET"),
+            )
+            pipelines = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+            return dg.Definitions.merge(pipelines, dg.Definitions(resources={"bank": bank}))
+        """
+    )
+    command = project.dagster_materialize('key:"loans/raw_data"')
+    environment = {"BANK_URL": s3.endpoint, "BANK_KEY": s3.key, "BANK_SECRET": s3.secret}
+    run = project.run(command, **environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert project.lake.table("loans", "raw_data").rows == 600
+    assert s3.secret not in run.stdout + run.stderr
