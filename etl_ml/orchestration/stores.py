@@ -29,7 +29,10 @@ def settings_of(section: Any, resources: Any) -> StoreSettings | None:
         The resource is neither dagster-aws's nor dagster-azure's.
     """
     name = getattr(section, "resource", None)
-    return settings_from(getattr(resources, name), name) if name else None
+    if not name:
+        return None
+    # By attribute, dagster-aws's resource is a boto3 client, without the settings it was made from.
+    return settings_from(resources.original_resource_dict[name], name)
 
 
 def settings_from(resource: Any, name: str) -> StoreSettings:
