@@ -185,7 +185,6 @@ def test_a_server_that_is_lost_in_the_middle_loses_and_doubles_no_item(
     assert back
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_connections_that_end_without_an_answer_are_made_again(
     between: Between, hundred: str
 ) -> None:
@@ -209,7 +208,7 @@ def test_a_table_that_stays_throttled_is_told(
     between.fault = lambda request: refused("ThrottlingException", "Rate exceeded")
     told = refusal(table=hundred, endpoint=between.endpoint)
     assert "too busy" in told.what
-    assert told.seen == "ThrottlingException: Rate exceeded"
+    assert told.seen == "'ThrottlingException: Rate exceeded'"
 
 
 def test_credentials_that_expire_in_the_middle_are_told_at_once(
@@ -231,7 +230,7 @@ def test_a_wrong_signature_shows_nothing_of_the_request(between: Between, hundre
     between.fault = lambda request: refused("InvalidSignatureException", message)
     told = refusal(table=hundred, endpoint=between.endpoint)
     assert "secret key is wrong" in told.what
-    assert told.seen == "InvalidSignatureException: It does not match."
+    assert told.seen == "'InvalidSignatureException: It does not match.'"
 
 
 def test_a_read_that_is_given_up_leaves_no_thread(between: Between, hundred: str) -> None:
@@ -245,16 +244,17 @@ def test_a_read_that_is_given_up_leaves_no_thread(between: Between, hundred: str
 
 
 def test_a_resource_gives_its_credentials_and_keeps_its_endpoint_for_s3(
-    between: Between, hundred: str
+    between: Between, hundred: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
     settings = StoreSettings(
-        endpoint="http://127.0.0.1:9", region="eu-west-3", key="another", secret="s", token="t"
+        endpoint="http://127.0.0.1:9", region="us-east-1", key="another", secret="s", token="t"
     )
     found = read(CONTRACT, settings, table=hundred, endpoint=between.endpoint)
     assert found.num_rows == 100
     for request in between.scans:
         assert "Credential=another/" in request.headers["authorization"]
-        assert "/eu-west-3/" in request.headers["authorization"]
+        assert "/us-east-1/" in request.headers["authorization"]
         assert request.headers["x-amz-security-token"] == "t"
 
 
