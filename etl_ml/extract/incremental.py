@@ -115,7 +115,8 @@ def _rows(
             where="source.incremental.cursor",
             fix="name a column that grows with every row",
         )
-    return Increment(spool, {"column": cursor.name, "position": cursor.dump(position)})
+    place = {"column": cursor.name, "position": cursor.dump(position), "new_rows": spool.rows}
+    return Increment(spool, place)
 
 
 def _spooled(
@@ -232,7 +233,8 @@ def _files(
     spool, _ = _spooled(pipeline, FilesReader(origin, batches), head, None, None, log)
     if not spool.rows and head is None:
         raise SourceError(f"{listed(origin, 3)}: a header and no rows.", where="source.path")
-    return Increment(spool, {"files": _packed(now), "count": len(found)})
+    place = {"files": _packed(now), "count": len(found), "new_rows": spool.rows}
+    return Increment(spool, place)
 
 
 def _mark(pipeline: Pipeline) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,12 @@ class Table:
     @property
     def cursor(self) -> dict[str, Any] | None:
         """Where an incremental source was read up to; None for a snapshot."""
-        metadata = self._backend.table_metadata(self._ref.path, self._ref.delta_version)
-        return cursor_of(metadata)
+        return cursor_of(self.stamp)
+
+    @cached_property
+    def stamp(self) -> Mapping[str, str]:
+        """What the commit that made the table was stamped with: run, version, cursor."""
+        return self._backend.table_metadata(self._ref.path, self._ref.delta_version)
 
     def scan(self) -> pl.LazyFrame:
         """The rows, read when they are collected.
