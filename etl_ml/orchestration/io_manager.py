@@ -119,11 +119,22 @@ def describe(version: Version) -> dict[str, Any]:
         described["dagster/row_count"] = table.rows
         if cursor := version.table.cursor:
             described["cursor"] = cursor_text(cursor)
+            own = version.table.stamp.get("version") == version.version
+            described["new_rows"] = cursor["new_rows"] if own else 0
+            schema = version.table.scan().collect_schema()
+            columns = [dg.TableColumn(name, str(kind)) for name, kind in schema.items()]
+            described["dagster/column_schema"] = dg.TableSchema(columns=columns)
     return described
 
 
 def _inputs(step: Any, pipeline: str) -> list[str]:
-    """The pipeline's assets that this step reads."""
+    """The pipeline's assets that this step reads; not those that it only comes after."""
     assets = step.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
-    keys = assets.keys_by_input_name.values() if assets else ()
-    return [key.path[1] for key in keys if len(key.path) == 2 and key.path[0] == pipeline]
+    if assets is None:
+        return []
+    read = {i.name for i in assets.node_def.input_defs if not i.dagster_type.is_nothing}
+    return [
+        key.path[1]
+        for name, key in assets.keys_by_input_name.items()
+        if name in read and len(key.path) == 2 and key.path[0] == pipeline
+    ]

@@ -1,15 +1,16 @@
 """`loaded_data`: clean rows, or the deployed model, taken to every destination."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from etl_ml import __version__
-from etl_ml.lake import Contents, Version
+from etl_ml.lake import Contents, Lake, Version
 from etl_ml.orchestration.io_manager import LakeIOManager
+from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.destination import Destination, names_of
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
@@ -35,39 +36,45 @@ def build_loads(
     lake_key = f"{name}__lake"
     names = names_of(destinations)
     models = any(destination.what == "model" for destination in destinations)
-    reads = ["clean_data", *(["deployed_model"] if models else [])]
-    resources = {r for d in destinations if (r := getattr(d, "resource", None))}
+    facts: dict[str, Any] = {
+        "key": dg.AssetKey([name, "loaded_data"]),
+        "description": "Clean rows, or the deployed model, at every destination.",
+        "kinds": {destination.type for destination in destinations},
+        "owners": list(pipeline.owners),
+        "group_name": name,
+        "code_version": _code_version(destinations),
+        "resource_defs": {lake_key: lake_io.definition},
+    }
+    resources = {key for destination in destinations for key in resource_keys(destination)}
+    reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
 
-    @dg.asset(
-        key=dg.AssetKey([name, "loaded_data"]),
-        description="Clean rows, or the deployed model, at every destination.",
-        kinds={destination.type for destination in destinations},
-        owners=list(pipeline.owners),
-        group_name=name,
-        code_version=_code_version(destinations),
-        io_manager_key=lake_key,
-        resource_defs={lake_key: lake_io.definition},
-        required_resource_keys=resources,
-        ins={read: dg.AssetIn(key=dg.AssetKey([name, read])) for read in reads},
-    )
-    def loaded_data(context: dg.AssetExecutionContext, **inputs: Version) -> dg.Output[Contents]:
+    def loaded_data(context: dg.AssetExecutionContext, clean_data: Version) -> dg.Output[Contents]:
         from etl_ml.load import load, load_model
 
         report: list[dict[str, Any]] = []
         behind: dict[str, str] = {}
+        before = _models_before(lake_io.lake(), name)
         metadata: dict[str, Any] = {}
         for place, destination in zip(names, destinations, strict=True):
-            shared: Mapping[str, Any] = {"base": home, "progress": context.log.info}
+            shared: dict[str, Any] = {"base": home, "progress": context.log.info}
             try:
-                if resource := getattr(destination, "resource", None):
-                    given = _credentials(getattr(context.resources, resource), resource)
-                    shared = {**shared, "credentials": given}
+                shared["settings"] = settings_of(destination, context.resources)
                 if destination.what == "model":
-                    model = _model(inputs["deployed_model"], lake_io, name)
+                    model = _champion(lake_io.lake(), name)
+                    if model is None:
+                        metadata[f"{place}/model"] = "none is deployed yet"
+                        context.log.warning(f"{destination.display}: no model is deployed yet.")
+                        continue
+                    known = model.version == before.get(place)
+                    metadata[f"{place}/model"] = f"{model.version}{', as before' * known}"
+                    if known:
+                        context.log.info(
+                            f"{destination.display}: no new model; {model.version} stays."
+                        )
                     done = load_model(model, destination, **shared)  # type: ignore[arg-type]
                 else:
                     done = load(
-                        inputs["clean_data"],
+                        clean_data,
                         destination,
                         contract=pipeline.contract,
                         primary_key=primary_key,
@@ -90,6 +97,17 @@ def build_loads(
         files = {"load_report.json": {"destinations": report}}
         return dg.Output(Contents(files=files), metadata=metadata)
 
+    asset: dg.AssetsDefinition
+    if models:
+        asset = _after_deployment(name, loaded_data, lake_key, resources, reads, facts)
+    else:
+        asset = dg.asset(
+            name=None,
+            ins=reads,
+            io_manager_key=lake_key,
+            required_resource_keys=resources,
+            **facts,
+        )(loaded_data)
     external = [
         dg.AssetSpec(
             key=dg.AssetKey([name, "destination", place]),
@@ -100,42 +118,67 @@ def build_loads(
         )
         for place, destination in zip(names, destinations, strict=True)
     ]
-    return [loaded_data, *external]
+    return [asset, *external]
 
 
-def _model(deployed: Version, lake_io: LakeIOManager, pipeline: str) -> Any:
-    from etl_ml.deploy.package import open_package
+def _after_deployment(
+    name: str,
+    compute: Callable[..., Any],
+    lake_key: str,
+    resources: set[str],
+    reads: dict[str, dg.AssetIn],
+    facts: dict[str, Any],
+) -> dg.AssetsDefinition:
+    """The asset as a step that comes after `deployed_model` also where that yields nothing.
+
+    Dagster skips what is downstream of an output that is not yielded, unless it has another one
+    to wait for: here that of `begin`.
+    """
+    nothing = dg.In(dg.Nothing)
+
+    @dg.op(name=f"{name}__begin_load", out=dg.Out(dg.Nothing))
+    def begin() -> None:
+        pass
+
+    # A step of its own: an output with a blocking check is two to wait for already.
+    @dg.op(name=f"{name}__deployed", ins={"after": nothing}, out=dg.Out(dg.Nothing))
+    def deployed() -> None:
+        pass
+
+    take = dg.op(
+        name=f"{name}__load",
+        ins={"after": nothing, "clean_data": dg.In()},
+        out=dg.Out(io_manager_key=lake_key),
+        required_resource_keys=resources,
+    )(compute)
+    model = dg.AssetIn(key=dg.AssetKey([name, "deployed_model"]), dagster_type=dg.Nothing)
+
+    @dg.graph_asset(ins={**reads, "deployed_model": model}, **facts)
+    def loaded_data(clean_data: Any, deployed_model: Any) -> Any:
+        return take(clean_data=clean_data, after=[begin(), deployed(deployed_model)])
+
+    return loaded_data
+
+
+def _champion(lake: Lake, pipeline: str) -> Any:
+    """The deployed package's files, or None."""
+    from etl_ml.deploy.registry import champion
     from etl_ml.load import ModelFiles
 
-    version = deployed.read("deployment_report.json")["version"]
-    package = open_package(lake_io.lake(), pipeline, version)
+    package = champion(lake, pipeline)
+    if package is None:
+        return None
     names = [entry["path"] for entry in package.manifest["files"]]
-    return ModelFiles(pipeline, version, {name: package.read(name) for name in names})
+    return ModelFiles(pipeline, package.version, {name: package.read(name) for name in names})
 
 
-def _credentials(resource: Any, name: str) -> dict[str, str]:
-    """Plain settings out of dagster-aws' S3Resource or dagster-azure's AzureBlobStorageResource."""
-    found: dict[str, Any]
-    if hasattr(resource, "account_url"):
-        credential = resource.credential
-        account = resource.account_url.partition("://")[2].partition(".")[0]
-        found = {"key": account, "secret": getattr(credential, "key", None)}
-        found["token"] = getattr(credential, "token", None)
-    elif hasattr(resource, "aws_access_key_id"):
-        found = {
-            "key": resource.aws_access_key_id,
-            "secret": resource.aws_secret_access_key,
-            "token": resource.aws_session_token,
-            "profile": resource.profile_name,
-            "region": resource.region_name,
-            "endpoint": resource.endpoint_url,
-        }
-    else:
-        raise EtlMlError(
-            f"the resource {name!r} is neither an S3Resource nor an AzureBlobStorageResource.",
-            fix="bind one of them to this key",
-        )
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+def _models_before(lake: Lake, pipeline: str) -> dict[str, str]:
+    """By destination, what the last load took there."""
+    version = lake.latest(pipeline, "loaded_data")
+    if version is None:
+        return {}
+    report = lake.open(pipeline, "loaded_data", version).read("load_report.json")
+    return {entry["name"]: entry["version"] for entry in report["destinations"]}
 
 
 def _code_version(destinations: tuple[Destination, ...]) -> str:
