@@ -6,8 +6,9 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -34,21 +35,20 @@ def load_rows(
 ) -> None:
     """Write a version's rows as one file; `replace` puts it in place of the last version's.
 
-    A folder gets `rows.<format>`, or with `append` `part-<version>.<format>`.
+    A folder gets `rows.<format>`, or with `append` `part-<version>.<format>`; a part that is there
+    stays as it is.
 
     Raises
     ------
     LoadError
         What was there before is as it was.
     """
-    if destination.part_bytes is not None:
-        raise LoadError("part_bytes is not supported yet.", fix="leave it out")
     name = ""
     if not named_format(destination.path):
         stem = f"part-{rows.version}" if destination.mode == "append" else "rows"
         name = f"{stem}.{destination.rows_format}"
     place = _Place(destination, base, settings)
-    with place.writing(name) as sink:
+    with place.writing(name, once=destination.mode == "append") as sink:
         _write(rows, destination, sink, progress)
 
 
@@ -95,6 +95,7 @@ def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: 
         writer.close()
     if codec:
         out.close()
+    progress.add(0, sink.tell() - before)
 
 
 class _KeptOpen:
@@ -126,16 +127,21 @@ class _Place:
         self._path = base / Path(destination.path).expanduser()
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """An open file that takes its name, as a whole, when the block ends well."""
+    def writing(self, name: str, *, once: bool = False) -> Iterator[IO[bytes]]:
+        """An open file that takes its name, as a whole, when the block ends well.
+
+        Parameters
+        ----------
+        once : leave what has the name already
+        """
         try:
             if self._remote:
                 with tempfile.TemporaryFile(prefix="etl_ml_") as sink:
                     yield sink
                     sink.seek(0)
-                    self._upload(name, sink)
+                    self._upload(name, sink, once)
                 return
-            with self._replacing(self._path / name if name else self._path) as local:
+            with self._replacing(self._path / name if name else self._path, once) as local:
                 yield local
         except OSError as error:
             raise LoadError(
@@ -145,9 +151,9 @@ class _Place:
             ) from None
 
     @contextmanager
-    def _replacing(self, target: Path) -> Iterator[IO[bytes]]:
+    def _replacing(self, target: Path, once: bool) -> Iterator[IO[bytes]]:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f".{target.name}.*.etl_ml"):
+        for leftover in target.parent.glob(f".{escape(target.name)}.*.etl_ml"):
             if not _is_alive(leftover):
                 leftover.unlink(missing_ok=True)
         temporary = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.etl_ml"
@@ -156,24 +162,40 @@ class _Place:
                 yield sink
                 sink.flush()
                 os.fsync(sink.fileno())
-            os.replace(temporary, target)
+            if once:
+                with suppress(FileExistsError):
+                    os.link(temporary, target)
+            else:
+                os.replace(temporary, target)
+            _sync(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _upload(self, name: str, sink: IO[bytes]) -> None:
+    def _upload(self, name: str, sink: IO[bytes], once: bool) -> None:
         import obstore
-        from obstore.exceptions import BaseError
+        from obstore.exceptions import AlreadyExistsError, BaseError
 
         store, prefix = open_store(self._destination.path, self._settings)
         key = f"{prefix.rstrip('/')}/{name}".strip("/") if name else prefix
         try:
-            obstore.put(store, key, sink)
+            obstore.put(store, key, sink, mode="create" if once else "overwrite")
+        except AlreadyExistsError:
+            pass
         except BaseError as error:
             raise LoadError(
                 f"{self._destination.display} cannot be written ({type(error).__name__}).",
                 seen=bounded(str(error).splitlines()[0], 160),
                 fix="correct the bucket, the endpoint or the credentials",
             ) from None
+
+
+def _sync(folder: Path) -> None:
+    """Make a name that was given outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _is_alive(leftover: Path) -> bool:

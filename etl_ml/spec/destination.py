@@ -122,9 +122,6 @@ class FileDestination(_Destination):
         None, description="Default: from the name, else parquet."
     )
     mode: Mode = Field("replace", description="replace, or append: one part a version.")
-    part_bytes: int | None = Field(
-        None, ge=1_000_000, description="Parquet in parts of about this size, in a folder."
-    )
     region: str | None = Field(None, description="S3. By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with S3 or Azure Blob.")
     resource: str | None = Field(
@@ -139,7 +136,7 @@ class FileDestination(_Destination):
         if self.mode == "upsert":
             raise ValueError("mode: a file has no key to find a row by; use replace or append")
         if self.what == "model":
-            if self.format is not None or self.part_bytes is not None:
+            if self.format is not None:
                 raise ValueError("format: a model's files are what they are; leave it out")
             return self
         named = named_format(self.path)
@@ -147,8 +144,6 @@ class FileDestination(_Destination):
             raise ValueError("path: append writes one part a version; name a folder")
         if named and self.format not in (None, named):
             raise ValueError(f"format: {self.format} contradicts the path, which says {named}")
-        if self.part_bytes is not None and (named or self.rows_format != "parquet"):
-            raise ValueError("part_bytes: parts are Parquet in a folder; name a folder as path")
         return self
 
     @property
