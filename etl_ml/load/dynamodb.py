@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.backoff import Backoff
-from etl_ml.lake.identity import ROW
 from etl_ml.lake.progress import Progress
 from etl_ml.load.load_error import LoadError
 from etl_ml.load.rows import Rows
@@ -56,14 +55,19 @@ def load_rows(
         What has been put stays, and is put again by the next load.
     """
     client = _client(destination, settings)
-    table = _asked(destination, lambda: client.describe_table(TableName=destination.table))["Table"]
+    table = _asked(
+        destination, lambda: client.describe_table(TableName=destination.table), patience=5
+    )["Table"]
     schema = [part["AttributeName"] for part in table["KeySchema"]]
     kinds = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
     _same_key(rows, schema, kinds, key or schema, destination)
+    rows.refuse_doubles(schema)
+    client.meta.events.register(
+        "before-send.dynamodb.*", lambda request, **_: progress.add(0, len(request.body))
+    )
     for batch in rows.batches(_BATCH):
         rows.refuse_null_key(batch, schema)
         rows.not_finite(batch)
-        _refuse_doubles(batch, schema)
         items = list(_items(batch, rows))
         for start in range(0, len(items), _PUTS):
             puts = [{"PutRequest": {"Item": item}} for item in items[start : start + _PUTS]]
@@ -101,7 +105,9 @@ def _client(destination: DynamoDestination, settings: StoreSettings | None) -> A
         ) from None
 
 
-def _asked(destination: DynamoDestination, question: Callable[[], Any]) -> Any:
+def _asked(
+    destination: DynamoDestination, question: Callable[[], Any], patience: float = 180
+) -> Any:
     """The answer; throttled and interrupted requests are asked again, with back-off."""
     from botocore.exceptions import (
         BotoCoreError,
@@ -110,7 +116,7 @@ def _asked(destination: DynamoDestination, question: Callable[[], Any]) -> Any:
         HTTPClientError,
     )
 
-    backoff = Backoff()
+    backoff = Backoff(patience)
     while True:
         try:
             return question()
@@ -163,16 +169,6 @@ def _same_key(
             seen=listed(wrong) if wrong else None,
             where=destination.display,
             fix=f"set key: [{', '.join(schema)}], with columns of its types",
-        )
-
-
-def _refuse_doubles(batch: pl.DataFrame, schema: Sequence[str]) -> None:
-    doubles = batch.select(schema).is_duplicated()
-    if doubles.any():
-        raise LoadError(
-            f"two rows have one key ({listed(schema)}).",
-            seen=f"row {batch.filter(doubles)[ROW][0]}",
-            fix="choose a key that is unique",
         )
 
 

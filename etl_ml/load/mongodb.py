@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,6 +106,7 @@ def _connected(destination: MongoDestination) -> Iterator[MongoClient[dict[str, 
             "percent-encoded",
         ) from None
     with client:
+        _refuse_unknown(uri, destination)
         try:
             client[destination.database].command("ping")
             # Whoever may not read cannot see what is there already.
@@ -112,6 +114,27 @@ def _connected(destination: MongoDestination) -> Iterator[MongoClient[dict[str, 
         except PyMongoError as error:
             raise _explained(error, destination) from None
         yield client
+
+
+def _refuse_unknown(uri: str, destination: MongoDestination) -> None:
+    """Tell of hosts that have no address at once: the driver would go on asking for them."""
+    if uri.startswith("mongodb+srv"):
+        return  # the driver has asked for it
+    from pymongo.uri_parser import parse_uri
+
+    for host, port in parse_uri(uri)["nodelist"]:
+        if host.endswith(".sock"):
+            return
+        try:
+            socket.getaddrinfo(host, port)
+        except socket.gaierror as error:
+            if error.errno != socket.EAI_NONAME:
+                return
+        else:
+            return
+    raise LoadError(
+        "the host is unknown.", where=destination.display, fix="correct the host in uri"
+    )
 
 
 class _Server:
@@ -285,6 +308,7 @@ def _upsert(
 
     if list(key) != ["_id"]:
         server.ask(index)
+    rows.refuse_doubles(key)
     known = {name: rows.columns[name] for name in key}
     others = {name: column for name, column in rows.columns.items() if name not in key}
     for batch in rows.batches(_BATCH):

@@ -79,6 +79,22 @@ class Rows:
                     fix=f"set contract.columns.{name}.nullable: false, or choose another key",
                 )
 
+    def refuse_doubles(self, key: Sequence[str]) -> None:
+        """Raise a LoadError if two rows of the version have one key."""
+        import polars as pl
+
+        scan = self._source.table.scan()
+        twice = scan.group_by(key).agg(pl.len().alias("_etl_ml_count"))
+        found = twice.filter(pl.col("_etl_ml_count") > 1).head(1).collect(engine="streaming")
+        if found.height:
+            same = found.drop("_etl_ml_count").lazy()
+            rows = scan.join(same, on=list(key)).select(ROW).head(2).collect()[ROW].to_list()
+            raise LoadError(
+                f"two rows have one key ({listed(key)}).",
+                seen=f"rows {listed(rows)}",
+                fix="choose a key that is unique",
+            )
+
     def too_long(self, frame: pl.DataFrame, limits: Mapping[str, int]) -> None:
         """Raise a LoadError if a text has more characters than the destination's column."""
         import polars as pl

@@ -109,7 +109,7 @@ def _missing(package: str) -> LoadError:
 
 
 # MySQL: too many connections, shutdown, lock wait, deadlock, gone, lost, killed, no such server now
-_HEALING_CODES = {0, 1040, 1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031, 1290, 1836}
+_HEALING_CODES = {0, 1040, 1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 _HEALING_STATES = ("08", "40", "53", "57P", "55P03")
 _HEALING_TEXTS = ("database is locked", "connection refused", "server closed the connection")
 _REFUSALS = {
@@ -121,6 +121,8 @@ _REFUSALS = {
     1370: ("the user lacks a right", "grant it"),
     1227: ("the user lacks a right", "grant it"),
     2003: ("the server cannot be reached", "correct host and port in url, or start the server"),
+    1290: ("the server is read-only", "name the primary in url"),
+    1836: ("the server is read-only", "name the primary in url"),
     1062: ("two rows have one key", "choose a key that is unique"),
     1021: ("the server's disk is full", "make room there"),
     1114: ("the table is full", "make room on the server"),
