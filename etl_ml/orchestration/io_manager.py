@@ -120,7 +120,7 @@ def describe(version: Version) -> dict[str, Any]:
         if cursor := version.table.cursor:
             described["cursor"] = cursor_text(cursor)
             own = version.table.stamp.get("version") == version.version
-            described["new_rows"] = cursor["new_rows"] if own else 0
+            described["new_rows"] = cursor.get("new_rows", 0) if own else 0
             schema = version.table.scan().collect_schema()
             columns = [dg.TableColumn(name, str(kind)) for name, kind in schema.items()]
             described["dagster/column_schema"] = dg.TableSchema(columns=columns)
