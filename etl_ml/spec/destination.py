@@ -140,6 +140,8 @@ class FileDestination(_Destination):
                 raise ValueError("format: a model's files are what they are; leave it out")
             return self
         named = named_format(self.path)
+        if self.path.lower().endswith((".gz", ".zst")) and named not in ("csv", "jsonl"):
+            raise ValueError("path: .gz and .zst are for .csv and .jsonl; Parquet is compressed")
         if named and self.mode == "append":
             raise ValueError("path: append writes one part a version; name a folder")
         if named and self.format not in (None, named):

@@ -64,6 +64,8 @@ def test_the_defaults_are_those_that_are_documented() -> None:
         ({**FILE, "path": "s3://"}, r"s3:// az:// gs:// with a bucket"),
         ({**FILE, "path": "rows.csv", "mode": "append"}, r"name a folder"),
         ({**FILE, "path": "rows.csv.gz", "format": "jsonl"}, r"jsonl contradicts .* csv"),
+        ({**FILE, "path": "rows.parquet.gz"}, r"Parquet is compressed"),
+        ({**FILE, "path": "rows.zst"}, r"Parquet is compressed"),
         ({**FILE, "what": "model", "format": "csv"}, r"leave it out"),
         ({**FILE, "format": "xlsx"}, r"format"),
         ({"type": "kafka"}, r"kafka|type"),
