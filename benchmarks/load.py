@@ -4,7 +4,8 @@
 
 Both sides talk to a real server (those of the tests), in processes of their own; what is counted
 is the client's, and imports are not counted on either side. etl_ml reads its rows from the lake;
-the peer is handed a DataFrame that is in memory already.
+the peer is handed a DataFrame that is in memory already. MongoDB's rows a second are the test
+server's, which takes most of a load's time for the rename of the collection at its end.
 """
 
 from __future__ import annotations
