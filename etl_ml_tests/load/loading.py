@@ -48,9 +48,21 @@ def version(lake: Lake, rows: pl.DataFrame) -> Version:
     return lake.write("p", "clean_data", Contents(rows.lazy()))
 
 
-def taken(of: Version, settings: StoreSettings | None = None, **keys: Any) -> Loaded:
+def taken(
+    of: Version,
+    settings: StoreSettings | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    **keys: Any,
+) -> Loaded:
     destination: Any = TypeAdapter(Destination).validate_python(keys)
-    return load(of, destination, contract=CONTRACT, primary_key=("id",), settings=settings)
+    return load(
+        of,
+        destination,
+        contract=CONTRACT,
+        primary_key=("id",),
+        settings=settings,
+        progress=progress,
+    )
 
 
 def at_batch(patch: Any, number: int, act: Callable[[], object]) -> None:
