@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from dagster_aws.s3 import S3Resource
 from gridfs import GridFS
 
 from etl_ml.deploy.registry import champion
@@ -22,11 +21,14 @@ _WITH_STORE = """
     import dagster as dg
     from dagster_aws.s3 import S3Resource
 
+    import etl_ml
+
 
     @dg.definitions
     def defs() -> dg.Definitions:
         pipelines = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-        return dg.Definitions.merge(pipelines, dg.Definitions(resources={"store": STORE}))
+        own = dg.Definitions(resources={"store": STORE}, executor=etl_ml.executor())
+        return dg.Definitions.merge(pipelines, own)
 """
 
 
@@ -117,10 +119,25 @@ def test_a_destination_takes_its_credentials_from_a_resource(project: Project, s
         f"S3Resource(endpoint_url={s3.endpoint!r}, region_name={s3.region!r}, "
         f"aws_access_key_id={s3.key!r}, aws_secret_access_key={s3.secret!r})"
     )
-    assert S3Resource  # the project's
     project.write_definitions(_WITH_STORE.replace("STORE", store))
-    run = project.run(project.dagster_materialize("*"), ETL_ML_EXECUTOR="in_process")
+    run = project.run(project.dagster_materialize('+key:"loans/loaded_data"'))
     assert run.returncode == 0, run.stderr[-3000:]
     assert s3.secret not in run.stderr + run.stdout
     body = s3.client().get_object(Bucket=bucket, Key="out/rows.parquet")["Body"].read()
     assert pl.read_parquet(body).height == project.lake.table("loans", "clean_data").rows
+
+
+def test_a_destination_that_refuses_keeps_the_others_from_nothing(
+    project: Project, mongodb: MongoDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWAY", f"mongodb://loader:hidden-secret@127.0.0.1:{mongodb.port}")
+    away = {"type": "mongodb", "uri": "{{ env.AWAY }}", "database": "d", "collection": "c"}
+    project.add(attributes(load=[away, {"type": "file", "path": str(tmp_path / "rows")}]))
+    result = project.materialize("raw_data", "validated_data", "clean_data", "loaded_data")
+    assert not result.success
+    message = failure_message(result)
+    assert "1 of 2 destinations are behind" in message
+    assert "the user or the password is wrong" in message
+    assert "hidden-secret" not in message
+    rows = pl.read_parquet(tmp_path / "rows" / "rows.parquet")
+    assert rows.height == project.lake.table("loans", "clean_data").rows
