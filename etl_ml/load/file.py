@@ -78,7 +78,8 @@ def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: 
     out: Any = pa.CompressedOutputStream(_KeptOpen(sink), codec) if codec else sink
     writer: Any = None
     header, before = True, 0
-    for batch in rows.batches(_BATCH):
+    # Also a file without rows says which columns it has.
+    for batch in rows.batches(_BATCH) if rows.total else [rows.empty()]:
         if destination.rows_format == "parquet":
             table = batch.to_arrow()
             writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd")

@@ -51,6 +51,16 @@ class Rows:
 
     def batches(self, size: int) -> Iterator[pl.DataFrame]:
         """Frames of about `size` rows, the columns in order, then `_etl_ml_row`; in no order."""
+        for frame in self._scan().collect_batches(
+            engine="streaming", chunk_size=size, maintain_order=False
+        ):
+            yield from frame.iter_slices(size)
+
+    def empty(self) -> pl.DataFrame:
+        """A batch without rows."""
+        return self._scan().head(0).collect()
+
+    def _scan(self) -> pl.LazyFrame:
         import polars as pl
 
         chosen = [
@@ -61,11 +71,7 @@ class Rows:
         ]
         chosen.append(pl.col(ROW))
         scan = self._source.table.scan().select(chosen)
-        scan = scan.with_columns(*_as_text(scan, self.columns))
-        for frame in scan.collect_batches(
-            engine="streaming", chunk_size=size, maintain_order=False
-        ):
-            yield from frame.iter_slices(size)
+        return scan.with_columns(*_as_text(scan, self.columns))
 
     def refuse_null_key(self, frame: pl.DataFrame, key: Sequence[str]) -> None:
         """Raise a LoadError if a cell of the key is null."""

@@ -127,6 +127,15 @@ def test_a_key_that_may_only_read_is_told(lake: Lake, s3: S3) -> None:
     assert to.names() == []
 
 
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.csv.gz"])
+def test_a_version_without_rows_is_a_file_with_its_columns(
+    lake: Lake, tmp_path: Path, name: str
+) -> None:
+    taken(version(lake, ROWS.clear()), type="file", path=str(tmp_path / name))
+    found = as_rows(name, (tmp_path / name).read_bytes())
+    assert (found.columns, found.height) == (ROWS.columns, 0)
+
+
 _WITH_A_FULL_DISK = """
 import json, resource, sys
 from etl_ml.lake import open_lake
