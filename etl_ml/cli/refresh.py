@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from etl_ml.lake import open_lake
+from etl_ml.lake.lake import default_url
 from etl_ml.spec.error import EtlMlError
 
 
@@ -35,6 +37,11 @@ def refresh_pipeline(pipeline: str) -> None:
             where=module,
             fix="see the run's messages above",
         )
+    version = open_lake(default_url(root)).open(pipeline, "raw_data")
+    print(
+        f"\n{pipeline}/raw_data {version.version}: {version.table.rows:,} rows, read from the start."
+        f"\nNext: dagster asset materialize -m {module} --select 'group:{pipeline}'"
+    )
 
 
 def _project(start: Path) -> tuple[Path, str]:

@@ -94,8 +94,13 @@ def as_document(version: Version) -> dict[str, Any]:
 
 def _cursor(version: Version) -> dict[str, Any] | None:
     """Where an incremental source was read up to; the list of files is for machines."""
-    cursor = version.table.cursor if version.manifest.table else None
-    return {k: v for k, v in cursor.items() if k != "source"} if cursor else None
+    table_ref = version.manifest.table
+    cursor = version.table.cursor if table_ref else None
+    if cursor is None:
+        return None
+    if version.table.stamp.get("version") != version.version:
+        cursor["new_rows"] = 0  # a run that found nothing new
+    return {k: v for k, v in cursor.items() if k not in ("source", "files")}
 
 
 def _reports(version: Version) -> dict[str, Any]:
@@ -113,6 +118,7 @@ def _heading(version: Version) -> Text:
         *([f"from     {upstream}"] if upstream else []),
         *([f"rows     {manifest.table.rows:,}"] if manifest.table else []),
         *([f"cursor   {cursor_text(cursor)}"] if (cursor := _cursor(version)) else []),
+        *([f"new      {cursor['new_rows']:,} rows"] if cursor and "new_rows" in cursor else []),
         f"files    {version.url}",
     ]
     text = Text("\n".join(lines))
@@ -149,6 +155,7 @@ def _details(version: Version) -> Iterator[RenderableType]:
         "quarantined_data": _validated,
         "trained_model": _trained,
         "model_evaluation": _evaluated,
+        "loaded_data": _loaded,
     }
     if version.manifest.asset in parts:
         yield from parts[version.manifest.asset](version)
@@ -195,6 +202,12 @@ def _validated(version: Version) -> Iterator[RenderableType]:
     if worst:
         rows = [[n, t["test"], t["effect"], t["p_adjusted"], t["drifted"]] for n, t in worst]
         yield table("Most changed", ["column", "test", "effect", "p adjusted", "drifted"], rows)
+
+
+def _loaded(version: Version) -> Iterator[RenderableType]:
+    places = version.read("load_report.json")["destinations"]
+    rows = [[p["destination"], p["mode"], p["rows"], f"{p['seconds']:.1f}"] for p in places]
+    yield table("Destinations", ["destination", "mode", "rows", "seconds"], rows)
 
 
 def _trained(version: Version) -> Iterator[RenderableType]:

@@ -66,9 +66,10 @@ def extract_new(
     if state is not None and state["source"] != mark:
         raise SourceError(
             f"{pipeline.name}: the source or its columns are not those that raw_data was read by.",
-            seen=f"now {source.address}",
+            seen=f"it was {state.get('address', 'another one')}, now it is {source.address}",
             where="source",
-            fix=f"etl-ml refresh {pipeline.name} reads everything again, in one commit",
+            fix="put the source back as it was, or read everything again, in one commit: "
+            f"etl-ml refresh {pipeline.name}",
         )
     known = head if state is not None else None
     if isinstance(source, FileSource):
@@ -77,7 +78,8 @@ def extract_new(
         increment = _rows(pipeline, state, known, base, settings, log)
     if increment is None:
         return None
-    return Increment(increment.rows, {**increment.cursor, "source": mark}, state is None)
+    cursor = {**increment.cursor, "source": mark, "address": source.address}
+    return Increment(increment.rows, cursor, state is None)
 
 
 def _rows(
@@ -152,6 +154,8 @@ def _spooled(
             progress.add(batch.num_rows, batch.nbytes)
     if progress:
         progress.done()
+    if log and head is not None:
+        log(f"New: {spool.rows if spool else 0:,} rows; the others are there already.")
     if spool is None:
         spool = Spool(reader.schema)
     spool.close()

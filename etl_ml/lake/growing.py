@@ -53,7 +53,7 @@ def cursor_of(metadata: Mapping[str, str]) -> dict[str, Any] | None:
 
 def cursor_text(cursor: Mapping[str, Any]) -> str:
     """A committed cursor for people."""
-    if "files" in cursor:
+    if "count" in cursor:
         return f"{cursor['count']} file{'s' if cursor['count'] != 1 else ''} read"
     return f"{cursor['column']} {cursor['position']}"
 

@@ -42,7 +42,8 @@ def documents(frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> list
     Parameters
     ----------
     columns : the fields in order, by the frame's column; None is a text. The name `_etl_ml_row`
-        stays: rename it in `frame` to give documents their `_id`.
+        stays: rename it in `frame` to give documents their `_id`. Names with a dot become fields
+        of nested documents, as they were read from them.
     """
     import numpy as np
     import pyarrow as pa
@@ -50,7 +51,15 @@ def documents(frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> list
 
     parts: list[Any] = []
     fixed: list[tuple[bytes, np.ndarray[Any, Any]]] = []
+    nested: set[str] = set()
     for name, column in columns.items():
+        root, dot, _ = name.partition(".")
+        if dot and root and root not in columns:
+            if root not in nested:
+                nested.add(root)
+                parts += _flushed(fixed, frame.height)
+                parts.append(_nested(frame, columns, root))
+            continue
         kind: ColumnType = column.type if column else "string"
         values = frame[name]
         if _TAGS[kind] == b"\x02":
@@ -70,6 +79,20 @@ def documents(frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> list
     nothing = pa.scalar(b"", pa.large_binary())
     encoded: list[bytes] = pc.binary_join_element_wise(head, *parts, end, nothing).to_pylist()
     return encoded
+
+
+def _nested(frame: pl.DataFrame, columns: Mapping[str, Column | None], root: str) -> pa.Array:
+    """The columns below a name, as one document of each row."""
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    below = {n[len(root) + 1 :]: n for n in columns if n.startswith(f"{root}.")}
+    inner = frame.select(pl.col(name).alias(rest) for rest, name in below.items())
+    made = documents(inner, {rest: columns[name] for rest, name in below.items()})
+    head = pa.scalar(b"\x03" + root.encode() + b"\0", pa.large_binary())
+    nothing = pa.scalar(b"", pa.large_binary())
+    return pc.binary_join_element_wise(head, pa.array(made, pa.large_binary()), nothing)
 
 
 def _head(kind: ColumnType, name: str) -> bytes:

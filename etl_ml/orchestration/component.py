@@ -34,7 +34,8 @@ class Attributes(BaseModel):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return Pipeline.model_json_schema(*args, **kwargs)
+        schema: dict[str, Any] = _told_apart(Pipeline.model_json_schema(*args, **kwargs))
+        return schema
 
 
 @dg.scaffold_with(PipelineScaffolder)
@@ -104,6 +105,32 @@ class TabularPipeline(dg.Component):
             *build_loads(pipeline, pipeline.load, self._home, lake, pipeline.contract.primary_key),
         ]
         return dg.Definitions(assets=assets, jobs=[job])
+
+
+def _told_apart(schema: Any) -> Any:
+    """A schema whose unions are decided by `type` first.
+
+    A validator that has tried every member of a union can only print the whole mapping, with the
+    secrets in it; decided so, it names the key.
+    """
+    if isinstance(schema, list):
+        return [_told_apart(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    told = {key: _told_apart(value) for key, value in schema.items()}
+    mapping = told.get("discriminator", {}).get("mapping") if "oneOf" in told else None
+    if not mapping:
+        return told
+    cases = [
+        {
+            "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
+            "then": {"$ref": reference},
+        }
+        for kind, reference in mapping.items()
+    ]
+    kept = {key: value for key, value in told.items() if key not in ("oneOf", "discriminator")}
+    kinds = {"type": {"enum": list(mapping)}}
+    return kept | {"type": "object", "required": ["type"], "properties": kinds, "allOf": cases}
 
 
 class _Names:

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import nearest
 from etl_ml.spec.section import Section
-from etl_ml.spec.source import public
+from etl_ml.spec.source import checked_url, public
 
 Mode = Literal["replace", "append", "upsert"]
 
@@ -43,6 +43,11 @@ class MongoDestination(_Destination):
     )
     mode: Mode = Field("replace", description="See docs/destinations.md.")
 
+    @field_validator("uri")
+    @classmethod
+    def _can_be_read(cls, uri: SecretStr) -> SecretStr:
+        return checked_url(uri, ("mongodb", "mongodb+srv"))
+
     @property
     def display(self) -> str:
         return f"{public(self.uri.get_secret_value())}/{self.database}.{self.collection}"
@@ -64,7 +69,7 @@ class SqlDestination(_Destination):
         scheme = url.get_secret_value().partition(":")[0].partition("+")[0]
         if scheme not in ("mysql", "mariadb", "postgresql", "postgres", "sqlite"):
             raise ValueError("should begin with mysql:// mariadb:// postgresql:// or sqlite:///")
-        return url
+        return checked_url(url)
 
     @model_validator(mode="after")
     def _takes_rows(self) -> SqlDestination:

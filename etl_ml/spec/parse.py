@@ -92,7 +92,7 @@ def _explain(
     expected = re.findall(r"'([^']+)'", str(told.get("expected", "")))
     close = nearest(str(value or told.get("seen", "")).strip("'"), expected)
     return InvalidPipeline(
-        f"{title}: {key}: {message[0].lower() + message[1:]}.",
+        f"{title}: {key}: {message[0].lower() + message[1:]}{'' if message[-1] == '?' else '.'}",
         seen=None if value is None or _field_is_secret(path, attributes) else bounded(value),
         where=file,
         close=repr(close) if close else None,

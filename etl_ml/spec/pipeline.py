@@ -125,6 +125,15 @@ class Pipeline(Section):
     def _destinations_agree(self) -> Pipeline:
         dropped = self.cleaning.drop_columns
         check_destinations(self.load, self.contract, self.contract.primary_key, dropped)
+        for place, destination in enumerate(self.load):
+            same = destination.type == self.source.type
+            if same and destination.what == "clean_data":
+                shown = self.source.address.rstrip("/")
+                if shown == destination.display.rstrip("/"):
+                    raise ValueError(
+                        f"load.{place}: this is the source; it would be overwritten by what was "
+                        "read from it. Name another place"
+                    )
         return self
 
     def row_key(self) -> tuple[str, ...]:

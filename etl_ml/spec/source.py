@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from etl_ml.spec.section import Section
 
@@ -86,6 +86,11 @@ class MongoSource(_Source):
     ] = "primary"
     incremental: Incremental | None = None
 
+    @field_validator("uri")
+    @classmethod
+    def _can_be_read(cls, uri: SecretStr) -> SecretStr:
+        return checked_url(uri, ("mongodb", "mongodb+srv"))
+
     @property
     def address(self) -> str:
         server = public(self.uri.get_secret_value())
@@ -104,6 +109,11 @@ class SqlSource(_Source):
     )
     batch_rows: int = Field(200_000, ge=1, le=10_000_000, description="Rows a query.")
     incremental: Incremental | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_read(cls, url: SecretStr) -> SecretStr:
+        return checked_url(url)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> SqlSource:
@@ -223,7 +233,7 @@ def public(url: str) -> str:
     """A URL without user, password, query and fragment; a path as it is."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return url
+        return "…" if "@" in url else url
     if scheme in ("s3", "az", "gs"):  # a `?` there is a glob's
         return url
     shown = re.split(r"[?#]", rest, maxsplit=1)[0]
@@ -231,3 +241,16 @@ def public(url: str) -> str:
         shown = ""
     shown = shown.rpartition("@")[2].rstrip("/")
     return f"{scheme}://{shown or '…'}"
+
+
+def checked_url(url: SecretStr, schemes: tuple[str, ...] = ()) -> SecretStr:
+    """A URL whose host cannot be taken for a part of its password, or the other way round."""
+    scheme, separator, rest = url.get_secret_value().partition("://")
+    if not separator or (schemes and scheme not in schemes):
+        wanted = " or ".join(f"{name}://" for name in schemes) or "a scheme, e.g. mysql://"
+        raise ValueError(f"should begin with {wanted}")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    behind = rest[len(authority) :].partition("?")[0]
+    if authority.count("@") > 1 or "@" in behind:
+        raise ValueError("percent-encode user and password: @ is %40, / is %2F, : is %3A, % is %25")
+    return url

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from etl_ml.spec import InvalidPipeline, Pipeline, parse
 from etl_ml.spec.destination import Destination, names_of
+from etl_ml_tests.conftest import make_pipeline
 from etl_ml_tests.project import attributes
 
 MONGODB = {
@@ -112,7 +113,10 @@ def test_names_are_numbered_by_type() -> None:
     [
         (MONGODB, "mongodb://db.example.com:27017/d.c"),
         (SQL, "mysql://db.example.com/d t"),
-        ({**SQL, "url": "mysql://writer:hun@ter2@db.example.com/d"}, "mysql://db.example.com/d t"),
+        (
+            {**SQL, "url": "mysql://writer:hun%40ter2@db.example.com/d"},
+            "mysql://db.example.com/d t",
+        ),
         ({**MONGODB, "uri": "mongodb://writer:hun?ter2@db.example.com"}, "mongodb://…/d.c"),
         ({**DYNAMODB, "endpoint": "https://u:hunter2@host:8000"}, "dynamodb://host:8000/t"),
         ({**DYNAMODB, "region": "eu-central-1"}, "dynamodb://eu-central-1/t"),
@@ -153,3 +157,33 @@ def test_the_format_follows_from_the_name(path: str, chosen: str | None, found: 
         {**FILE, "path": path, "format": chosen}
     )
     assert destination.rows_format == found
+
+
+def test_a_load_into_its_own_source_is_refused() -> None:
+    place = {"uri": "mongodb://u:abc-secret@h:1/?tls=true", "database": "d", "collection": "c"}
+    columns = {"a": {"type": "integer"}, "b": {"type": "integer"}}
+    with pytest.raises(InvalidPipeline, match="this is the source"):
+        make_pipeline(
+            source={"type": "mongodb", **place},
+            contract={"columns": columns},
+            target={"column": "b"},
+            load=[{"type": "mongodb", **place, "uri": "mongodb://other:x@h:1"}],
+        )
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb//u:abc-secret@h",
+        "mongodb://u:abc@secret@h/",
+        "mongodb://u:abc/secret@h/",
+        "mysql://u:p@h",
+    ],
+)
+def test_a_uri_that_would_be_misread_is_refused_without_being_shown(uri: str) -> None:
+    place = {"type": "mongodb", "uri": uri, "database": "d", "collection": "c"}
+    for section in ({"source": place}, {"load": [place]}):
+        with pytest.raises(InvalidPipeline) as caught:
+            make_pipeline(**section)
+        assert "secret" not in str(caught.value)
+        assert "uri" in str(caught.value)
