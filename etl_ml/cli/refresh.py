@@ -39,7 +39,7 @@ def refresh_pipeline(pipeline: str) -> None:
         )
     version = open_lake(default_url(root)).open(pipeline, "raw_data")
     print(
-        f"\n{pipeline}/raw_data {version.version}: {version.table.rows:,} rows, read from the start."
+        f"\n{pipeline}/raw_data {version.version}: {version.table.rows:,} rows, from the start."
         f"\nNext: dagster asset materialize -m {module} --select 'group:{pipeline}'"
     )
 
