@@ -26,7 +26,7 @@ class ParquetFile:
         except (pa.ArrowInvalid, OSError) as error:
             self._damaged(path, error)
         self._path = path
-        self.schema = pa.schema([(f.name, storable(f.type)) for f in self._file.schema_arrow])
+        self.schema = pa.schema([(f.name, _storable(f.type)) for f in self._file.schema_arrow])
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
@@ -59,11 +59,11 @@ class ParquetFile:
         refuse(path, f"not a sound Parquet file: {reason}", "copy or write the file again")
 
 
-def storable(kind: pa.DataType) -> pa.DataType:
+def _storable(kind: pa.DataType) -> pa.DataType:
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
-        return storable(kind.value_type)
+        return _storable(kind.value_type)
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", "UTC" if kind.tz else None)
     if pa.types.is_date64(kind):
@@ -79,11 +79,11 @@ def storable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_decimal256(kind):
         return pa.string()
     if pa.types.is_struct(kind):
-        return pa.struct([f.with_type(storable(f.type)) for f in kind])
+        return pa.struct([f.with_type(_storable(f.type)) for f in kind])
     if pa.types.is_map(kind):
-        return pa.map_(storable(kind.key_type), storable(kind.item_type))
+        return pa.map_(_storable(kind.key_type), _storable(kind.item_type))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(storable(kind.value_type))
+        return pa.list_(_storable(kind.value_type))
     if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
         return pa.string()
     return kind

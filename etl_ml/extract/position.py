@@ -11,7 +11,6 @@ from etl_ml.extract.reader import Position, Since
 from etl_ml.extract.source_error import SourceError
 from etl_ml.spec.error import bounded
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.source import MongoSource
 
 if TYPE_CHECKING:
     import polars as pl
@@ -148,8 +147,3 @@ class Cursor:
         if self.kind == "moment":
             position = datetime.fromisoformat(value).astimezone(UTC)
         return position
-
-
-def is_mongodb_id(pipeline: Pipeline) -> bool:
-    """Whether rows are known by a document's `_id` that the contract does not name."""
-    return isinstance(pipeline.source, MongoSource) and not pipeline.contract.primary_key

@@ -95,10 +95,10 @@ class _Patch:
 
 
 if __name__ == "__main__":
-    import etl_ml.load.mongodb
+    import etl_ml.load.mongodb_swap
 
     given = json.loads(sys.argv[1])
-    etl_ml.load.mongodb._LEASE = 1.0
+    etl_ml.load.mongodb_swap._LEASE = 1.0
     at_batch(_Patch, given["number"], lambda: os.kill(os.getpid(), signal.SIGKILL))
     opened = open_lake(given["lake"]).open("p", "clean_data", given["version"])
     taken(opened, **given["keys"])
