@@ -32,7 +32,10 @@ def parse_json(text: str | bytes) -> Any:
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
-    return json.loads(text, parse_float=Number, parse_constant=_no_constant)
+    try:
+        return json.loads(text, parse_float=Number, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -41,15 +44,22 @@ def _no_constant(name: str) -> NoReturn:
 
 def to_json(value: Any) -> str:
     """JSON with exact numbers; bytes as base64, sets as arrays in order."""
+    try:
+        return _encoded(value)
+    except RecursionError:  # some hundred levels: the library's encoder goes deeper
+        return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _encoded(value: Any) -> str:
     if isinstance(value, str) and not isinstance(value, Number):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        pairs = (f"{json.dumps(str(k), ensure_ascii=False)}: {to_json(value[k])}" for k in value)
+        pairs = (f"{json.dumps(str(k), ensure_ascii=False)}: {_encoded(value[k])}" for k in value)
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, set | frozenset):
-        return "[" + ", ".join(sorted(map(to_json, value))) + "]"
+        return "[" + ", ".join(sorted(map(_encoded, value))) + "]"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(to_json, value)) + "]"
+        return "[" + ", ".join(map(_encoded, value)) + "]"
     text = to_text(value)
     if text is None:
         return "null"

@@ -145,3 +145,9 @@ def test_no_rows_are_an_empty_batch() -> None:
 
 def test_every_row_that_is_null_is_there() -> None:
     assert cells({"a": None}, {}, {"a": None}) == [{}, {}, {}]
+
+
+def test_deep_nesting_is_kept_or_told() -> None:
+    assert to_text(parse_json("[" * 600 + "]" * 600)) == "[" * 600 + "]" * 600
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000 + "]" * 100_000)
