@@ -62,7 +62,8 @@ class Collections:
 
     def rows(self, name: str) -> list[tuple[Any, ...]]:
         with self.server.client() as client:
-            found = client.faults[name].find({}, {"_id": 0}).to_list()
+            # In one batch: a cursor that crosses the swap is told that its collection is gone.
+            found = client.faults[name].find({}, {"_id": 0}, batch_size=100_000).to_list()
         return sorted((row["id"], row["amount"], row["text"]) for row in found)
 
     def names(self) -> list[str]:

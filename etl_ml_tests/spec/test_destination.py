@@ -187,3 +187,13 @@ def test_a_uri_that_would_be_misread_is_refused_without_being_shown(uri: str) ->
             make_pipeline(**section)
         assert "secret" not in str(caught.value)
         assert "uri" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["abc-secret", "mysql://u:abc-secret@x@h/d"])
+def test_a_database_url_that_would_be_misread_is_refused_without_being_shown(url: str) -> None:
+    place = {"type": "sql", "url": url, "table": "t"}
+    for section in ({"source": place}, {"load": [place]}):
+        with pytest.raises(InvalidPipeline) as caught:
+            make_pipeline(**section)
+        assert "secret" not in str(caught.value)
+        assert "url" in str(caught.value)
