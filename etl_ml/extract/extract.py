@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl_ml.extract.reader import Reader, Since
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import refuse_empty
 from etl_ml.lake.backend import Batches
 from etl_ml.lake.identity import ORIGINAL, ROW, Identity
 from etl_ml.lake.progress import Progress
 from etl_ml.spec.contract import Contract
-from etl_ml.spec.error import listed
 from etl_ml.spec.source import DynamoSource, FileSource, MongoSource, RestSource, Source
 
 if TYPE_CHECKING:
@@ -174,8 +173,4 @@ class _Identified:
             progress.done()
         if not rows:
             # Nothing is written: the version before stays the latest.
-            raise SourceError(
-                f"{listed(self._reader.origin, 3)}: a header and no rows.",
-                where=self._where,
-                fix="put rows there, or point source at where they are",
-            )
+            refuse_empty(self._reader.origin, self._where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +78,7 @@ def open_files(
     base: Path,
     *,
     settings: StoreSettings | None = None,
-    only: Container[str] | None = None,
+    found: Sequence[FoundFile] | None = None,
 ) -> tuple[tuple[str, ...], Batches]:
     """The files that a source names, by absolute path or URL, and their rows one after the other.
 
@@ -87,10 +87,9 @@ def open_files(
 
     Parameters
     ----------
-    only : names of those to read; all by default
+    found : those of `list_files` that are to be read; all by default
     """
-    found = list_files(source, base, settings)
-    names = tuple(file.name for file in found if only is None or file.name in only)
+    names = tuple(f.name for f in (found or list_files(source, base, settings)))
     if is_remote(source.path):
         from etl_ml.extract.remote_files import RemoteFiles
 

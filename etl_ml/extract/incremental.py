@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.extract.extract import FilesReader, identify, open_reader
 from etl_ml.extract.position import Cursor
 from etl_ml.extract.reader import Position, Reader, Since
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, refuse_empty
 from etl_ml.extract.spool import Spool
 from etl_ml.lake.backend import TableHandle
 from etl_ml.lake.growing import Increment, cursor_of
@@ -101,12 +101,6 @@ def _rows(
     clock = reader.clock()
     spool, furthest = _spooled(pipeline, reader, head, cursor, since, log)
     if not spool.rows:
-        if head is None:
-            raise SourceError(
-                f"{listed(reader.origin, 3)}: there are no rows.",
-                where="source",
-                fix="put rows there, or point source at where they are",
-            )
         return None
     if furthest is not None:
         furthest = cursor.capped(furthest, clock)
@@ -129,7 +123,13 @@ def _spooled(
     since: Since | None,
     log: Callable[[str], None] | None,
 ) -> tuple[Spool, Position | None]:
-    """The rows that are not in the table yet, and the furthest position among all."""
+    """The rows that are not in the table yet, and the furthest position among all.
+
+    Raises
+    ------
+    SourceError
+        There is no table yet, and no row to begin it with.
+    """
     identity = Identity([n for n in pipeline.row_key() if n in reader.schema.names])
     known = _known(head, cursor, since, reader.schema)
     spool: Spool | None = None
@@ -156,8 +156,9 @@ def _spooled(
         progress.done()
     if log and head is not None:
         log(f"New: {spool.rows if spool else 0:,} rows; the others are there already.")
-    if spool is None:
-        spool = Spool(reader.schema)
+    if head is None and not (spool and spool.rows):
+        refuse_empty(reader.origin, "source" if cursor else "source.path")
+    spool = spool or Spool(reader.schema)
     spool.close()
     return spool, furthest
 
@@ -233,10 +234,8 @@ def _files(
             fix="set contract.primary_key, so that its rows replace the older ones, put new rows "
             f"in new files, or read everything again: etl-ml refresh {pipeline.name}",
         )
-    origin, batches = open_files(source, base, settings=settings, only={file.name for file in new})
-    spool, _ = _spooled(pipeline, FilesReader(origin, batches), head, None, None, log)
-    if not spool.rows and head is None:
-        raise SourceError(f"{listed(origin, 3)}: a header and no rows.", where="source.path")
+    reader = FilesReader(*open_files(source, base, settings=settings, found=new))
+    spool, _ = _spooled(pipeline, reader, head, None, None, log)
     place = {"files": _packed(now), "count": len(found), "new_rows": spool.rows}
     return Increment(spool, place)
 

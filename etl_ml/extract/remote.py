@@ -54,7 +54,7 @@ def list_objects(url: str, settings: StoreSettings | None) -> list[tuple[str, in
                 fixed = f"{name}/"  # a folder, perhaps
         prefix = fixed.rpartition("/")[0]
         found = [entry for page in obstore.list(store, prefix or None) for entry in page]
-    matches = _pattern(name if fixed in ("", name) or _MAGIC.search(name) else fixed)
+    matches = _pattern(name)
     base = f"{scheme}://{place}"
     return sorted(
         (f"{base}/{e['path']}", e["size"], _version(e)) for e in found if matches(e["path"])
