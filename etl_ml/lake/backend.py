@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from etl_ml.lake.parquet_file import ParquetFile
+
 
 class AlreadyExists(Exception):
     """`create` found the name taken."""
@@ -22,7 +24,8 @@ class AlreadyExists(Exception):
 class Batches(Protocol):
     """Rows as Arrow batches of one schema; iterating again reads them again."""
 
-    schema: pa.Schema
+    @property
+    def schema(self) -> pa.Schema: ...
 
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
 
@@ -92,7 +95,7 @@ class Backend(Protocol):
         """Names of the objects directly under a prefix, sorted."""
 
     def write_table(
-        self, path: str, rows: pl.LazyFrame | Batches, metadata: Mapping[str, str]
+        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
     ) -> tuple[int, int]:
         """Replace a table's content in one commit; returns its (version, number of rows)."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from etl_ml.lake.backend import AlreadyExists, Batches, Moved
 from etl_ml.lake.identity import ROW
+from etl_ml.lake.parquet_file import ParquetFile, sink
 from etl_ml.spec.error import EtlMlError, bounded
 
 if TYPE_CHECKING:
@@ -47,12 +51,16 @@ class ObjectStoreBackend:
     url : shown to people
     store : the obstore store, rooted at the lake
     tables : URL or path of the same root for Delta Lake
+    folder : the same root, where it is a folder
     """
 
-    def __init__(self, url: str, store: ObjectStore, tables: str) -> None:
+    def __init__(
+        self, url: str, store: ObjectStore, tables: str, folder: Path | None = None
+    ) -> None:
         self.url = url
         self._store = store
         self._tables = tables
+        self._folder = folder
 
     @classmethod
     def local(cls, root: Path) -> ObjectStoreBackend:
@@ -60,7 +68,7 @@ class ObjectStoreBackend:
         from obstore.store import LocalStore
 
         root = root.expanduser().resolve()
-        return cls(str(root), LocalStore(root, mkdir=True), str(root))
+        return cls(str(root), LocalStore(root, mkdir=True), str(root), root)
 
     def create(self, name: str, data: bytes | Path) -> None:
         import obstore
@@ -99,13 +107,22 @@ class ObjectStoreBackend:
         return sorted(entry["path"].rsplit("/", 1)[-1] for entry in found["objects"])
 
     def write_table(
-        self, path: str, rows: pl.LazyFrame | Batches, metadata: Mapping[str, str]
+        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
     ) -> tuple[int, int]:
+        import polars as pl
+
+        if isinstance(rows, pl.LazyFrame):
+            with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
+                file = ParquetFile(Path(folder, "rows.parquet"))
+                with self._writing(path):
+                    sink(rows, file.path).collect(engine="streaming")
+                return self.write_table(path, file, metadata)
         for attempt in range(_ATTEMPTS):
-            stream = _Stream(rows)
-            handle = self.open_table(path) or self.create_table(path, stream.schema)
+            handle = self.open_table(path) or self.create_table(path, rows.schema)
             try:
-                return handle.write(stream, metadata, "overwrite")
+                if isinstance(rows, ParquetFile) and handle.suits(rows):
+                    return handle.take(rows, metadata)
+                return handle.write(_Stream(rows), metadata, "overwrite")
             except Moved:
                 # Another writer's version came first, so this one is next.
                 time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))
@@ -135,6 +152,23 @@ class ObjectStoreBackend:
             except DeltaError:  # another writer made it first
                 table = DeltaTable(location)
         return _DeltaHandle(self, path, table)
+
+    def link(self, name: str, file: Path) -> None:
+        """Put a local file, without a copy where the lake is on the same disk."""
+        if self._folder is not None:
+            try:
+                os.link(file, self._folder / name)
+            except OSError:  # another disk, or one that knows no links
+                pass
+            else:
+                return
+        self.put(name, file)
+
+    def delete(self, name: str) -> None:
+        """Remove an object that nothing refers to."""
+        import obstore
+
+        obstore.delete(self._store, name)
 
     def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
         # Delta's own history starts at its head, whichever version was opened.
@@ -199,6 +233,37 @@ class _DeltaHandle:
                 raise
             return head.version, head.rows
 
+    def suits(self, file: ParquetFile) -> bool:
+        """Whether a Parquet file can become the table's as it is."""
+        from deltalake import Schema
+
+        return file.is_plain and self._table.schema() == Schema.from_arrow(file.schema)
+
+    def take(self, file: ParquetFile, metadata: Mapping[str, str]) -> tuple[int, int]:
+        """Replace the table's content by a Parquet file; `Moved` as `write`."""
+        from deltalake import CommitProperties
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import AddAction
+
+        name, rows = f"part-00000-{uuid.uuid4()}-c000.snappy.parquet", file.rows
+        size, now = file.path.stat().st_size, int(time.time() * 1000)
+        stats = json.dumps({"numRecords": rows})
+        with self._backend._writing(self._path):
+            self._backend.link(f"{self._path}/{name}", file.path)
+            try:
+                self._table.create_write_transaction(
+                    [AddAction(name, size, {}, now, data_change=True, stats=stats)],
+                    "overwrite",
+                    file.schema,
+                    commit_properties=CommitProperties(
+                        custom_metadata=dict(metadata), max_commit_retries=0
+                    ),
+                )
+            except CommitFailedError as error:
+                self._backend.delete(f"{self._path}/{name}")
+                raise Moved(str(error)) from None
+        return self.version + 1, rows
+
     def write(
         self, stream: _Stream, metadata: Mapping[str, str], mode: str, transaction: int = 0
     ) -> tuple[int, int]:
@@ -257,15 +322,10 @@ def _parquet(schema: pa.Schema) -> WriterProperties:
 class _Stream:
     """Rows on their way to Delta, whose writer says that a stream broke but not why."""
 
-    def __init__(self, rows: pl.LazyFrame | Batches) -> None:
-        import polars as pl
-
+    def __init__(self, rows: Batches) -> None:
         self._rows = rows
+        self.schema = rows.schema
         self.failure: Exception | None = None
-        if isinstance(rows, pl.LazyFrame):
-            self.schema = rows.collect_schema().to_frame().to_arrow().schema
-        else:
-            self.schema = rows.schema
 
     def reader(self) -> pa.RecordBatchReader:
         import pyarrow as pa
@@ -273,14 +333,8 @@ class _Stream:
         return pa.RecordBatchReader.from_batches(self.schema, self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        import polars as pl
-
         try:
-            if isinstance(self._rows, pl.LazyFrame):
-                for frame in self._rows.collect_batches(engine="streaming", maintain_order=False):
-                    yield from frame.to_arrow().cast(self.schema).to_batches()
-            else:
-                yield from self._rows
+            yield from self._rows
         except Exception as error:
             self.failure = error
             raise

@@ -16,6 +16,7 @@ from etl_ml.lake.backend import AlreadyExists, Backend, Batches, TableHandle
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import Grow, Increment
 from etl_ml.lake.manifest import FileRef, Manifest, TableRef
+from etl_ml.lake.parquet_file import ParquetFile
 from etl_ml.lake.version import Version
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Contents:
     files.
     """
 
-    table: pl.LazyFrame | Batches | None = None
+    table: ParquetFile | pl.LazyFrame | Batches | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
     grow: Grow | None = None
 
@@ -59,7 +60,7 @@ class Writer:
     def version(self) -> str:
         return self._draft.version
 
-    def table(self, rows: pl.LazyFrame | Batches) -> None:
+    def table(self, rows: ParquetFile | pl.LazyFrame | Batches) -> None:
         """Write the version's rows, in one Delta commit."""
         path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
         delta_version, count = self._backend.write_table(path, rows, self._stamp())

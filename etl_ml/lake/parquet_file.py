@@ -1,0 +1,56 @@
+"""Rows that wait in a Parquet file of their own until a table takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+_ROW_GROUP = 131_072
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file on local disk; a table that takes it in moves it, where that can be done."""
+
+    path: Path
+
+    def scan(self) -> pl.LazyFrame:
+        import polars as pl
+
+        return pl.scan_parquet(self.path)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types as Arrow has them."""
+        return self.scan().collect_schema().to_frame().to_arrow().schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for frame in self.scan().collect_batches(engine="streaming"):
+            yield from frame.to_arrow().cast(self.schema).to_batches()
+
+    @property
+    def rows(self) -> int:
+        import polars as pl
+
+        return int(self.scan().select(pl.len()).collect().item())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Delta Lake has every column's type as Parquet has it, with nothing to convert."""
+        import polars as pl
+
+        plain = (pl.Int64, pl.Int32, pl.Float64, pl.Float32, pl.Boolean, pl.String, pl.Date)
+        kinds = self.scan().collect_schema().dtypes()
+        return all(kind in plain or kind == pl.Datetime("us", "UTC") for kind in kinds)
+
+
+def sink(rows: pl.LazyFrame, path: Path) -> pl.LazyFrame:
+    """A query that writes the rows to a Parquet file when it is collected, in a stream."""
+    query = rows.sink_parquet(path, compression="snappy", row_group_size=_ROW_GROUP, lazy=True)
+    assert query is not None  # None is for what is written at once
+    return query
