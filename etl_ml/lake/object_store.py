@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from etl_ml.lake.backend import AlreadyExists, Batches, Moved
 from etl_ml.lake.identity import ROW
-from etl_ml.lake.parquet_file import ParquetFile, sink
+from etl_ml.lake.parquet_file import DiskFull, ParquetFile, is_full, room, sink
 from etl_ml.spec.error import EtlMlError, bounded
 
 if TYPE_CHECKING:
@@ -32,15 +32,8 @@ _TABLE = {
 _ATTEMPTS = 20
 
 
-_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
-
-
 class Contended(EtlMlError):
     """Too many writers of one table at once."""
-
-
-class DiskFull(EtlMlError):
-    """The lake has no room; the last version of everything is as it was."""
 
 
 class ObjectStoreBackend:
@@ -114,7 +107,7 @@ class ObjectStoreBackend:
         if isinstance(rows, pl.LazyFrame):
             with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
                 file = ParquetFile(Path(folder, "rows.parquet"))
-                with self._writing(path):
+                with room(Path(folder)):
                     sink(rows, file.path).collect(engine="streaming")
                 return self.write_table(path, file, metadata)
         for attempt in range(_ATTEMPTS):
@@ -183,7 +176,7 @@ class ObjectStoreBackend:
         try:
             yield
         except Exception as error:
-            if not any(text in str(error) for text in _FULL):
+            if not is_full(error):
                 raise
             raise DiskFull(
                 f"{name} cannot be written: {bounded(str(error).strip(), 160)}",

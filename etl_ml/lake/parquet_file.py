@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from etl_ml.spec.error import EtlMlError, bounded
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 _ROW_GROUP = 131_072
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+class DiskFull(EtlMlError):
+    """There is no room; the last version of everything is as it was."""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a library's error is that of a full disk."""
+    return any(text in str(error) for text in _FULL)
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """Say that the disk of a temporary folder is full where that is what it is."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise DiskFull(
+            f"the temporary folder is full: {bounded(str(error).strip(), 160)}",
+            where=str(folder.parent),
+            fix="make room there, or set TMPDIR to a larger disk; the last version is as it was",
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -54,17 +54,29 @@ def present(
     return column, column.is_not_null()
 
 
+def always_casts(source: pl.DataType, column: Column) -> bool:
+    """Whether every value of a source's type is one of the contracted type."""
+    import polars as pl
+
+    target = polars_type(column.type)
+    if target == pl.Int64:
+        return source.is_integer() and source not in (pl.UInt64, pl.Int128, pl.UInt128)
+    return source == target and not source.is_float()
+
+
 def cast(value: pl.Expr, source: pl.DataType, column: Column) -> pl.Expr:
     """The value in its contracted type, null where that type cannot hold it exactly."""
     import polars as pl
 
     target = polars_type(column.type)
+    if always_casts(source, column):
+        return value.cast(target)
+    if source == target == pl.Float64:
+        return pl.when(value.is_finite()).then(value)
     if source == pl.String:
         return _from_text(value, column.type)
     if source.is_nested() or source == pl.Binary:
         return pl.lit(None, target)
-    if source == target == pl.Date:
-        return value
     if target == pl.Datetime("us", "UTC"):
         if isinstance(source, pl.Datetime):
             zoned = value.dt.convert_time_zone("UTC") if source.time_zone else value

@@ -8,7 +8,7 @@ from etl_ml.lake.identity import ROW
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import WITHOUT_SCHEMA
-from etl_ml.validate.casting import cast, polars_type, present
+from etl_ml.validate.casting import always_casts, cast, polars_type, present
 from etl_ml.validate.originals import HELD, UNKNOWN, has_originals, look_into_originals
 from etl_ml.validate.rules import Rule, rules_of
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SUPERSEDED = "_etl_ml_superseded"
+BAD = "_etl_ml_bad"
 _CONFLICT = "_etl_ml_conflict"
 
 
@@ -33,7 +34,10 @@ def _repeated(name: str) -> str:
 
 
 def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rule]]:
-    """The rows with their cast values, one boolean column for every rule, and `SUPERSEDED`."""
+    """The rows with their cast values, `SUPERSEDED` and `BAD`, and the rules.
+
+    Which rules a bad row breaks is for `flag` to find: there are few of them.
+    """
     import narwhals as nw
     import polars as pl
 
@@ -77,22 +81,30 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
             present=_present(name),
             required=name in required or not column.nullable,
             repeated=repeated.get(name),
+            casts=always_casts(schema[name], column) and not with_originals,
         )
     ]
     if isinstance(pipeline.source, WITHOUT_SCHEMA):
         unknown = nw.col(UNKNOWN).list.len().fill_null(0) > 0
-        rules.append(Rule(None, "unknown_columns", unknown))
-    flags = [
-        # An older row of a key is nobody's concern any more.
-        (rule.broken & ~nw.col(SUPERSEDED) if growing else rule.broken).alias(rule.flag)
-        for rule in rules
-    ]
-    flagged: pl.LazyFrame = nw.from_native(checked).with_columns(*flags).to_native()
+        rules.append(Rule(None, "unknown_columns", unknown, unknown))
     if len(contract.primary_key) > 1 and not growing:
-        key_rule = Rule(", ".join(contract.primary_key), "unique", nw.col(_CONFLICT))
-        rules.append(key_rule)
-        flagged = flagged.with_columns(pl.col(_CONFLICT).alias(key_rule.flag))
-    return flagged, rules
+        conflict = nw.col(_CONFLICT)
+        rules.append(Rule(", ".join(contract.primary_key), "unique", conflict, conflict))
+    breaks = [rule.breaks for rule in rules if rule.breaks is not None]
+    bad = nw.any_horizontal(*breaks, ignore_nulls=True) if breaks else nw.lit(False)
+    if growing:
+        bad = bad & ~nw.col(SUPERSEDED)  # an older row of a key is nobody's concern any more
+    marked: pl.LazyFrame = nw.from_native(checked).with_columns(bad.alias(BAD)).to_native()
+    return marked, rules
+
+
+def flag(bad: pl.LazyFrame, rules: list[Rule]) -> pl.LazyFrame:
+    """Marked rows that are bad, with one boolean column for every rule."""
+    import narwhals as nw
+
+    flags = [rule.broken.alias(rule.flag) for rule in rules]
+    flagged: pl.LazyFrame = nw.from_native(bad).with_columns(*flags).to_native()
+    return flagged
 
 
 def _mark_repeated(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from etl_ml.lake.identity import ROW
 from etl_ml.spec.contract import Column
+from etl_ml.validate.distinct import Distinct
+from etl_ml.validate.histogram import histogram
+from etl_ml.validate.moments import Moments
+from etl_ml.validate.sample import RowSample
 
 if TYPE_CHECKING:
     import polars as pl
@@ -14,85 +19,164 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _TOP = 10
 
 
-def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> dict[str, Any]:
-    """Counts and statistics of each column.
+def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> Profile:
+    """Counts and statistics of each column, in one pass.
 
     Parameters
     ----------
-    rows : lazy frame of valid rows
+    rows : lazy frame of valid rows with `_etl_ml_row`
     columns : names and contracts; None for a column that is kept without one
-
-    Returns
-    -------
-    dict with `rows` and `columns`: of each column type, count (not null), nulls, distinct
-    (estimated by HyperLogLog++), and unless it is sensitive: min and max; of numbers mean, std
-    (n - 1) and quantiles (linear interpolation); of text and few-valued columns the most frequent
-    values.
-
-    References
-    ----------
-    Heule, Nunkesser, Hall (2013), HyperLogLog in Practice, EDBT (as Polars' approx_n_unique).
     """
+    made = Profile(columns)
+    for batch in rows.collect_batches(engine="streaming"):
+        made.add(batch)
+    return made
+
+
+class Profile:
+    """Counts and statistics of each column; profiles of parts merge to that of the whole.
+
+    Attributes
+    ----------
+    rows : how many rows were added
+    sample : the rows that quantiles, histograms and levels are taken from: all of them up to
+        131,072, else so many, drawn by the hash of their identity
+    """
+
+    def __init__(self, columns: Mapping[str, Column | None]) -> None:
+        self.rows = 0
+        self.sample = RowSample()
+        self._columns = {name: _ColumnProfile(name, column) for name, column in columns.items()}
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Take rows into account; without `_etl_ml_row` their numbers are their identities."""
+        import polars as pl
+
+        if ROW not in rows.columns:
+            rows = rows.with_row_index(ROW, offset=self.rows)
+        rows = rows.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))
+        hashes = rows.select(
+            column.distinct.query(name)
+            for name, column in self._columns.items()
+            if _is_scalar(rows.schema[name])
+        )
+        for name, column in self._columns.items():
+            column.add(rows[name], hashes[name][0] if name in hashes.columns else None)
+        self.sample.add(rows)
+        self.rows += rows.height
+
+    def merge(self, other: Profile) -> None:
+        """Take the rows of another part, with the same columns, into account."""
+        for name, column in self._columns.items():
+            column.merge(other._columns[name])
+        self.sample.merge(other.sample)
+        self.rows += other.rows
+
+    def report(self) -> dict[str, Any]:
+        """What `profile.json` holds.
+
+        Returns
+        -------
+        dict with `rows`, `sampled_rows` and `columns`: of each column type, count (not null),
+        nulls, distinct (estimated, 2.2 %), and unless it is sensitive: min and max; of numbers
+        mean, std (n - 1), and from the sample quantiles (linear interpolation) and a histogram; of
+        text and few-valued columns the most frequent values in the sample.
+        """
+        sample = self.sample.rows()
+        return {
+            "rows": self.rows,
+            "sampled_rows": sample.height,
+            "columns": {name: column.report(sample) for name, column in self._columns.items()},
+        }
+
+
+class _ColumnProfile:
+    def __init__(self, name: str, column: Column | None) -> None:
+        self.distinct = Distinct()
+        self._name, self._column = name, column
+        self._kind: pl.DataType | None = None
+        self._count = self._nulls = 0
+        self._min: Any = None
+        self._max: Any = None
+        self._moments = Moments()
+
+    def add(self, values: pl.Series, hashes: pl.Series | None) -> None:
+        self._kind = values.dtype
+        nulls = values.null_count()
+        self._nulls += nulls
+        self._count += values.len() - nulls
+        if hashes is None:
+            return
+        self.distinct.add(hashes)
+        self._widen(values.min(), values.max())
+        if values.dtype.is_numeric():
+            self._moments = self._moments.merge(Moments.of(values))
+
+    def merge(self, other: _ColumnProfile) -> None:
+        self._kind = self._kind or other._kind
+        self._nulls += other._nulls
+        self._count += other._count
+        self.distinct.merge(other.distinct)
+        self._widen(other._min, other._max)
+        self._moments = self._moments.merge(other._moments)
+
+    def _widen(self, low: Any, high: Any) -> None:
+        if low is not None:
+            self._min = low if self._min is None else min(self._min, low)
+            self._max = high if self._max is None else max(self._max, high)
+
+    def report(self, sample: pl.DataFrame) -> dict[str, Any]:
+        column, kind = self._column, self._kind
+        told: dict[str, Any] = {
+            "type": column.type if column else str(kind),
+            "count": self._count,
+            "nulls": self._nulls,
+        }
+        if kind is not None and not _is_scalar(kind):
+            return told
+        told["distinct"] = self.distinct.estimate
+        if column is not None and column.sensitive:
+            return told
+        told |= {"min": _shortened(self._min), "max": _shortened(self._max)}
+        if kind is None:
+            return told
+        values = sample[self._name].drop_nulls()
+        if kind.is_numeric():
+            found = values.quantile(list(_QUANTILES), "linear") if values.len() else None
+            quantiles = found or [None] * len(_QUANTILES)
+            told |= {
+                "mean": self._moments.mean,
+                "std": self._moments.std,
+                "quantiles": {f"{q:g}": v for q, v in zip(_QUANTILES, quantiles, strict=True)},
+                "histogram": histogram(values),
+            }
+        if _is_countable(kind, column):
+            told["top"] = _most_frequent(values)
+        return told
+
+
+def _most_frequent(values: pl.Series) -> list[dict[str, Any]]:
+    counted = (
+        values.alias("value").value_counts().sort(["count", "value"], descending=[True, False])
+    )
+    return [{"value": _shortened(value), "count": n} for value, n in counted.head(_TOP).iter_rows()]
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > 100:
+        return f"{value[:99]}…"
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
+def _is_scalar(kind: pl.DataType) -> bool:
     import polars as pl
 
-    schema = rows.collect_schema()
-    wanted: list[pl.Expr] = [pl.len().alias("rows")]
-    for position, (name, column) in enumerate(columns.items()):
-        wanted += [
-            statistic.alias(f"{position} {label}")
-            for label, statistic in _statistics(pl.col(name), schema[name], column).items()
-        ]
-    top = [
-        rows.select(pl.col(name))
-        .drop_nulls()
-        .group_by(name)
-        .len("count")
-        .sort(["count", name], descending=[True, False])
-        .head(_TOP)
-        for name, column in columns.items()
-        if _countable(schema[name], column)
-    ]
-    statistics, *tops = pl.collect_all([rows.select(wanted), *top], engine="streaming")
-    found = statistics.row(0, named=True)
-    described: dict[str, Any] = {}
-    for position, (name, column) in enumerate(columns.items()):
-        prefix = f"{position} "
-        own = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-        if "quantiles" in own:
-            values = own["quantiles"] or [None] * len(_QUANTILES)
-            own["quantiles"] = {f"{q:g}": v for q, v in zip(_QUANTILES, values, strict=True)}
-        described[name] = {"type": column.type if column else str(schema[name]), **own}
-    for frame in tops:
-        name = frame.columns[0]
-        described[name]["top"] = [{"value": value, "count": n} for value, n in frame.iter_rows()]
-    return {"rows": found["rows"], "columns": described}
+    return not (kind.is_nested() or kind in (pl.Binary, pl.Object, pl.Null))
 
 
-def _statistics(value: pl.Expr, kind: pl.DataType, column: Column | None) -> dict[str, pl.Expr]:
+def _is_countable(kind: pl.DataType, column: Column | None) -> bool:
     import polars as pl
 
-    basic = {
-        "count": value.count(),
-        "nulls": value.null_count(),
-        "distinct": value.drop_nulls().approx_n_unique(),
-    }
-    if kind.is_nested() or kind == pl.Binary:
-        return {key: basic[key] for key in ("count", "nulls")}
-    if column is not None and column.sensitive:
-        return basic
-    basic |= {"min": value.min(), "max": value.max()}
-    if not kind.is_numeric():
-        return basic
-    # All of them in one: the engine plans single quantiles in time quadratic in their number.
-    quantiles = value.quantile(list(_QUANTILES), "linear")
-    return basic | {"mean": value.mean(), "std": value.std(), "quantiles": quantiles}
-
-
-def _countable(kind: pl.DataType, column: Column | None) -> bool:
-    import polars as pl
-
-    if column is not None and column.sensitive:
-        return False
     if column is not None and column.allowed is not None:
         return True
     return kind in (pl.String, pl.Boolean)

@@ -16,14 +16,18 @@ ORDER = ("type", "nullable", "min", "max", "allowed", "pattern", "max_length", "
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of one column, and the expression that is true where a cell breaks it.
+    """A rule of one column, or of the row: `column` is None.
 
-    The rule `unknown_columns` is of the row: `column` is None.
+    Attributes
+    ----------
+    broken : true where a cell breaks the rule, and none before it in `ORDER`
+    breaks : true or null where a cell breaks the rule; None where the source's type cannot
     """
 
     column: str | None
     name: str
     broken: nw.Expr
+    breaks: nw.Expr | None
 
     @property
     def reason(self) -> str:
@@ -36,7 +40,14 @@ class Rule:
 
 
 def rules_of(
-    name: str, column: Column, *, value: str, present: str, required: bool, repeated: str | None
+    name: str,
+    column: Column,
+    *,
+    value: str,
+    present: str,
+    required: bool,
+    repeated: str | None,
+    casts: bool = False,
 ) -> Iterator[Rule]:
     """A column's rules; a cell breaks at most one, the first in `ORDER`.
 
@@ -46,6 +57,7 @@ def rules_of(
     present : the boolean column that tells whether the source had a value
     required : whether null is a broken rule
     repeated : the boolean column that tells whether the value stands in other rows too, if asked
+    casts : whether no value can fail its cast
     """
     import narwhals as nw
 
@@ -69,5 +81,7 @@ def rules_of(
     for rule in ORDER:
         if rule in broken:
             outcome = broken[rule].fill_null(False)
-            yield Rule(name, rule, outcome if earlier is None else outcome & ~earlier)
+            first = outcome if earlier is None else outcome & ~earlier
+            never = rule == "type" and casts
+            yield Rule(name, rule, first, None if never else broken[rule])
             earlier = outcome if earlier is None else earlier | outcome

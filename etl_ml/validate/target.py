@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from etl_ml.spec.error import bounded, listed
 from etl_ml.spec.pipeline import Pipeline
 
-if TYPE_CHECKING:
-    import polars as pl
-
 _MOST_CLASSES = 100
 
 
-def check_target(valid: pl.LazyFrame, pipeline: Pipeline) -> dict[str, str]:
+def check_target(sizes: Mapping[object, int], pipeline: Pipeline) -> dict[str, str]:
     """The problem of the target, if it has one, under the check's name `target`.
+
+    Parameters
+    ----------
+    sizes : the number of valid rows of each label, in the labels' order
 
     There must be two classes at least, each with more rows than there are folds; of two, the
     positive one must be known.
     """
     target = pipeline.target
     sensitive = target.column in pipeline.contract.sensitive()
-    counted = valid.group_by(target.column).len().collect(engine="streaming").sort(target.column)
-    sizes: dict[object, int] = dict(counted.iter_rows())
     shown = {label: "a class" if sensitive else bounded(label, 40) for label in sizes}
     classes = listed(f"{shown[label]}: {rows} rows" for label, rows in sizes.items())
     folds = pipeline.training.folds

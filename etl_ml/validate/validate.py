@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
+from etl_ml.lake.parquet_file import ParquetFile, room, sink
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import MongoSource
-from etl_ml.validate.marking import SUPERSEDED, mark, value_of
+from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
 from etl_ml.validate.originals import HELD, UNKNOWN, original_cells
-from etl_ml.validate.profile import profile
+from etl_ml.validate.profile import Profile
 from etl_ml.validate.rules import Rule
 from etl_ml.validate.target import check_target
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 REASONS = "_reasons"
 _EXAMPLES = 5
 _LOOKED_AT = 1000
+_BATCH = 131_072
 
 
 class SchemaMismatch(EtlMlError):
@@ -39,28 +42,35 @@ class Validation:
     valid : lazy frame of the contract's columns in their types, and `_etl_ml_row`
     quarantined : lazy frame of the rows as they were read, with `_reasons` (list of text)
     report : what `validation_report.json` holds
-    profile : what `profile.json` holds, of the valid rows
+    profile : of the valid rows; its `report` is what `profile.json` holds
     problems : by the name of the blocking check that fails, what a person is told
+    valid_file : the valid rows on disk, if a folder was given
     """
 
     valid: pl.LazyFrame
     quarantined: pl.LazyFrame
     report: dict[str, Any]
-    profile: dict[str, Any]
+    profile: Profile
     problems: dict[str, str]
+    valid_file: ParquetFile | None = None
 
     @property
     def passed(self) -> bool:
         return not self.problems
 
 
-def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
+def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = None) -> Validation:
     """Split rows into those that keep the contract and those that do not.
+
+    One pass over the rows sorts, counts, profiles and writes them; a key or a unique column asks
+    for another over these columns.
 
     Parameters
     ----------
-    rows : lazy frame of n rows as they were read, with `_etl_ml_row`; scanned in streams
+    rows : lazy frame of n rows as they were read, with `_etl_ml_row`
     pipeline : its contract, target and validation sections apply
+    folder : where valid and rejected rows are set down, to be read while it exists; without it
+        they are held in memory
 
     Returns
     -------
@@ -80,37 +90,86 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline) -> Validation:
     names = [name for name in rows.collect_schema().names() if name not in INTERNAL]
     kept = _check_columns(names, pipeline)
     checked, rules = mark(rows, pipeline)
-    counts = _count(checked, rules)
-    good = checked.filter(~_any(rules) & ~pl.col(SUPERSEDED))
     columns = {name: value_of(name) if name in contract.columns else name for name in kept}
-    valid = good.select(*(pl.col(column).alias(name) for name, column in columns.items()), ROW)
-    bad = _with_reasons(checked.filter(_any(rules)), rules).select(*names, ROW, ORIGINAL, REASONS)
-    if not counts["quarantined"]:
-        bad = bad.collect_schema().to_frame().lazy()
+    valid = checked.filter(~pl.col(BAD) & ~pl.col(SUPERSEDED)).select(
+        *(pl.col(column).alias(name) for name, column in columns.items()), ROW
+    )
+    found = Profile({name: contract.columns.get(name) for name in kept})
+    counts, classes, valid, rejected, file = _one_pass(
+        checked, valid, rules, found, pipeline, folder
+    )
+    broken = _broken(rejected, rules)
+    report: dict[str, Any] = {
+        "rows": counts["rows"],
+        "valid_rows": found.rows,
+        "quarantined_rows": counts["quarantined"],
+        "superseded_rows": counts["superseded"],
+    }
+    _conserve(report, pipeline)
     checks = [
         {
             "name": rule.name,
             "column": rule.column,
-            "passed": not counts[rule.flag],
-            "failed_rows": counts[rule.flag],
-            "examples": _examples(checked, rule, contract) if counts[rule.flag] else [],
+            "passed": not broken[rule.flag],
+            "failed_rows": broken[rule.flag],
+            "examples": _examples(rejected, rule, contract) if broken[rule.flag] else [],
         }
         for rule in rules
     ]
-    total, quarantined = counts["rows"], counts["quarantined"]
-    report: dict[str, Any] = {
-        "rows": total,
-        "valid_rows": total - quarantined - counts["superseded"],
-        "quarantined_rows": quarantined,
-        "superseded_rows": counts["superseded"],
-    }
-    problems = _problems(report, rules, counts, pipeline)
+    problems = _problems(report, rules, broken, pipeline)
     if report["valid_rows"]:
-        problems |= check_target(valid, pipeline)
+        problems |= check_target(classes, pipeline)
     report["passed"] = not problems
     report["checks"] = [*checks, *_table_checks(problems)]
-    shown = {name: pipeline.contract.columns.get(name) for name in kept}
-    return Validation(valid, bad, report, profile(valid, shown), problems)
+    bad = _with_reasons(rejected, rules).select(*names, ROW, ORIGINAL, REASONS)
+    return Validation(valid, bad, report, found, problems, file)
+
+
+def _one_pass(
+    checked: pl.LazyFrame,
+    valid: pl.LazyFrame,
+    rules: list[Rule],
+    found: Profile,
+    pipeline: Pipeline,
+    folder: Path | None,
+) -> tuple[dict[str, int], dict[object, int], pl.LazyFrame, pl.LazyFrame, ParquetFile | None]:
+    """Counts of rows, rows of each class, valid and flagged rejected rows; fills the profile."""
+    import polars as pl
+
+    rejected = flag(checked.filter(pl.col(BAD)), rules)
+    totals = checked.select(
+        pl.len().alias("rows"),
+        pl.col(BAD).sum().alias("quarantined"),
+        (pl.col(SUPERSEDED) & ~pl.col(BAD)).sum().alias("superseded"),
+    )
+    target = pipeline.target.column
+    classes = valid.group_by(target).len().sort(target)
+    profiled = valid.sink_batches(found.add, chunk_size=_BATCH, maintain_order=False, lazy=True)
+    assert profiled is not None  # None is for what runs at once
+    queries = [totals, classes, profiled]
+    if folder is None:
+        outcome = pl.collect_all([*queries, valid, rejected], engine="streaming")
+        sorted_rows = [frame.lazy() for frame in outcome[3:]]
+        file = None
+    else:
+        files = [ParquetFile(folder / f"{name}.parquet") for name in ("valid", "rejected")]
+        sinks = [sink(rows, f.path) for rows, f in zip((valid, rejected), files, strict=True)]
+        with room(folder):
+            outcome = pl.collect_all([*queries, *sinks], engine="streaming")
+        sorted_rows, file = [f.scan() for f in files], files[0]
+    counts = outcome[0].row(0, named=True)
+    return counts, dict(outcome[1].iter_rows()), sorted_rows[0], sorted_rows[1], file
+
+
+def _conserve(report: Mapping[str, int], pipeline: Pipeline) -> None:
+    parts = [report[f"{kind}_rows"] for kind in ("valid", "quarantined", "superseded")]
+    if sum(parts) != report["rows"]:
+        raise EtlMlError(
+            f"{pipeline.name}: {report['rows']} rows were read, but valid, quarantined and "
+            f"superseded are {' + '.join(map(str, parts))}; nothing was written.",
+            fix="the source's table has changed while it was read, or this is a defect of "
+            "etl_ml; run again, and report it if it stays",
+        )
 
 
 def _check_columns(names: Sequence[str], pipeline: Pipeline) -> list[str]:
@@ -142,26 +201,12 @@ def _check_columns(names: Sequence[str], pipeline: Pipeline) -> list[str]:
     return [*contract.columns, *extra]
 
 
-def _any(rules: Iterable[Rule]) -> pl.Expr:
-    import polars as pl
-
-    return pl.any_horizontal(pl.col(rule.flag) for rule in rules)
-
-
-def _count(checked: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
+def _broken(rejected: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
+    """How many rows break each rule."""
     import polars as pl
 
     sums = [pl.col(rule.flag).sum() for rule in rules]
-    return (
-        checked.select(
-            pl.len().alias("rows"),
-            _any(rules).sum().alias("quarantined"),
-            (pl.col(SUPERSEDED) & ~_any(rules)).sum().alias("superseded"),
-            *sums,
-        )
-        .collect(engine="streaming")
-        .row(0, named=True)
-    )
+    return rejected.select(sums).collect(engine="streaming").row(0, named=True)
 
 
 def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
@@ -177,40 +222,40 @@ def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
     return bad.with_columns(found.alias(REASONS))
 
 
-def _examples(checked: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str | None]:
+def _examples(rejected: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str | None]:
     """The smallest distinct cells that broke a rule, as text; none of a sensitive column."""
     import polars as pl
 
     if rule.column is None:
-        names = checked.filter(pl.col(rule.flag)).select(pl.col(UNKNOWN).explode().unique().sort())
+        names = rejected.filter(pl.col(rule.flag)).select(pl.col(UNKNOWN).explode().unique().sort())
         return names.head(_EXAMPLES).collect(engine="streaming").to_series().str.head(100).to_list()
     column = contract.columns.get(rule.column)
     if column is None or column.sensitive:
         return []
-    kind = checked.collect_schema()[rule.column]
+    kind = rejected.collect_schema()[rule.column]
     if kind.is_nested() or kind == pl.Binary:
         return []
     cell = pl.col(rule.column).cast(pl.String, strict=False)
-    if rule.name == "type" and HELD in checked.collect_schema():
-        broken = checked.filter(pl.col(rule.flag)).select(ORIGINAL, cell).head(_LOOKED_AT)
+    if rule.name == "type" and HELD in rejected.collect_schema():
+        broken = rejected.filter(pl.col(rule.flag)).select(ORIGINAL, cell).head(_LOOKED_AT)
         found = broken.collect(engine="streaming")
         texts = original_cells(found[ORIGINAL], rule.column) + found[rule.column].to_list()
         return [text[:100] for text in sorted({t for t in texts if t is not None})[:_EXAMPLES]]
-    cells = checked.filter(pl.col(rule.flag)).select(cell).unique().sort(rule.column)
+    cells = rejected.filter(pl.col(rule.flag)).select(cell).unique().sort(rule.column)
     values = cells.head(_EXAMPLES).collect(engine="streaming").to_series()
     return [value if value is None else value[:100] for value in values]
 
 
 def _problems(
-    report: dict[str, Any], rules: Sequence[Rule], counts: dict[str, int], pipeline: Pipeline
+    report: dict[str, Any], rules: Sequence[Rule], broken: dict[str, int], pipeline: Pipeline
 ) -> dict[str, str]:
     """What stops the run, by check."""
     limits = pipeline.validation
     problems = {}
     share = report["quarantined_rows"] / max(report["rows"], 1)
     if share > limits.max_quarantined:
-        broken = Counter({rule.reason: counts[rule.flag] for rule in rules if counts[rule.flag]})
-        reasons = listed(f"{reason} ({n} rows)" for reason, n in broken.most_common(3))
+        failed = Counter({r.reason: broken[r.flag] for r in rules if broken[r.flag]})
+        reasons = listed(f"{reason} ({n} rows)" for reason, n in failed.most_common(3))
         problems["quarantined_share"] = (
             f"{report['quarantined_rows']} of {report['rows']} rows ({share:.1%}) break the "
             f"contract; validation.max_quarantined is {limits.max_quarantined:.1%}. "
