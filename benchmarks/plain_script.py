@@ -6,6 +6,7 @@ python benchmarks/plain_script.py DEFS_YAML LAKE
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,15 @@ def main(defs: Path, url: str) -> None:
         "raw_data", Contents(extract(pipeline.source, base=defs.parent, primary_key=key).rows)
     )
 
-    checked = validate(raw.table.scan(), pipeline)
-    reports: dict[str, Any] = {
-        "validation_report.json": checked.report,
-        "drift_report.json": drift(checked.valid, None, pipeline),
-        "profile.json": checked.profile,
-    }
-    write("quarantined_data", Contents(checked.quarantined, reports), raw)
-    valid = write("validated_data", Contents(checked.valid, reports), raw)
+    with tempfile.TemporaryDirectory() as folder:
+        checked = validate(raw.table.scan(), pipeline, folder=Path(folder))
+        reports: dict[str, Any] = {
+            "validation_report.json": checked.report,
+            "drift_report.json": drift(checked.valid, None, pipeline, sample=checked.sample),
+            "profile.json": checked.profile,
+        }
+        write("quarantined_data", Contents(checked.quarantined, reports), raw)
+        valid = write("validated_data", Contents(checked.valid_file, reports), raw)
 
     cleaned = clean(valid.table.scan(), pipeline.cleaning)
     files = {"clean.jsonl.gz": cleaned.write_json, "cleaning_report.json": cleaned.report}

@@ -8,6 +8,7 @@ scikit-learn.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,18 +138,27 @@ def build_assets(
         can_subset=True,
     )
     def validated_data(context: dg.AssetExecutionContext, raw_data: Version) -> Iterator[Any]:
+        with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
+            yield from _validated(context, raw_data, Path(folder))
+
+    def _validated(
+        context: dg.AssetExecutionContext, raw_data: Version, folder: Path
+    ) -> Iterator[Any]:
         from etl_ml.validate import SchemaMismatch, drift, validate
 
         checks = Checks(pipeline, "validated_data", context.selected_asset_check_keys)
         try:
-            result = validate(raw_data.table.scan(), pipeline)
+            result = validate(raw_data.table.scan(), pipeline, folder=folder)
         except SchemaMismatch as mismatch:
             yield from checks.result("schema", False, str(mismatch))
             raise
         reference = drift_reference(lake_io.lake(), pipeline)
-        rows = reference.table.scan() if reference else None
         drifts = drift(
-            result.valid, rows, pipeline, version=reference.version if reference else None
+            result.valid,
+            reference.table.scan() if reference else None,
+            pipeline,
+            version=reference.version if reference else None,
+            sample=result.sample,
         )
         stopped = dict(result.problems)
         if drifts["drifted"] and pipeline.validation.drift.on_drift == "fail":
@@ -160,9 +170,9 @@ def build_assets(
             "drift_report.json": drifts,
             "profile.json": result.profile,
         }
-        outputs = {"quarantined_data": result.quarantined}
+        outputs: dict[str, Any] = {"quarantined_data": result.quarantined}
         if not stopped:
-            outputs["validated_data"] = result.valid
+            outputs["validated_data"] = result.valid_file
         told = validation_metadata(result.report, drifts)
         told["dagster/column_lineage"] = column_lineage(pipeline, "raw_data")
         for name, table in outputs.items():

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 TOO_FEW = 200
-# Enough to find what is worth finding: a distance of 0.1 has a p-value of 1e-280.
-_COMPARED = 65_536
+# Enough to find what is worth finding: a distance of 0.1 has a p-value of 1e-140.
+_COMPARED = 32_768
 _NUMBERS = ("integer", "float")
 _LEVELS = ("boolean", "string", "category")
 _SHOWN = 10
@@ -35,7 +35,7 @@ def drift(
     A column has drifted when the p-value of its values or of its share of nulls, adjusted for the
     number of tests, is at most `false_discovery_rate`, and the effect at least `min_effect`. Under
     200 new rows nothing is said. Where over half of a snapshot's rows are new, all its rows are
-    compared. Up to 65,536 rows a side are compared whole, else a sample of so many.
+    compared. Up to 32,768 rows a side are compared whole, else a sample of so many.
 
     Parameters
     ----------

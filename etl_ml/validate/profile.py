@@ -10,9 +10,10 @@ from etl_ml.spec.contract import Column
 from etl_ml.validate.distinct import Distinct
 from etl_ml.validate.histogram import histogram
 from etl_ml.validate.moments import Moments
-from etl_ml.validate.sample import RowSample
+from etl_ml.validate.sample import RowSample, threshold_for
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -27,7 +28,7 @@ def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> Profile
     rows : lazy frame of valid rows with `_etl_ml_row`
     columns : names and contracts; None for a column that is kept without one
     """
-    made = Profile(columns)
+    made = Profile(columns, rows.collect_schema())
     for batch in rows.collect_batches(engine="streaming"):
         made.add(batch)
     return made
@@ -36,6 +37,12 @@ def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> Profile
 class Profile:
     """Counts and statistics of each column; profiles of parts merge to that of the whole.
 
+    Parameters
+    ----------
+    columns : names and contracts; None for a column that is kept without one
+    schema : their types
+    expected : about how many rows will be added, where that is known: it spares work
+
     Attributes
     ----------
     rows : how many rows were added
@@ -43,10 +50,17 @@ class Profile:
         131,072, else so many, drawn by the hash of their identity
     """
 
-    def __init__(self, columns: Mapping[str, Column | None]) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Column | None],
+        schema: Mapping[str, pl.DataType],
+        expected: int = 0,
+    ) -> None:
         self.rows = 0
-        self.sample = RowSample()
-        self._columns = {name: _ColumnProfile(name, column) for name, column in columns.items()}
+        self.sample = RowSample(threshold=threshold_for(expected))
+        self._columns = {
+            name: _ColumnProfile(name, column, schema[name]) for name, column in columns.items()
+        }
 
     def add(self, rows: pl.DataFrame) -> None:
         """Take rows into account; without `_etl_ml_row` their numbers are their identities."""
@@ -91,17 +105,15 @@ class Profile:
 
 
 class _ColumnProfile:
-    def __init__(self, name: str, column: Column | None) -> None:
+    def __init__(self, name: str, column: Column | None, kind: pl.DataType) -> None:
         self.distinct = Distinct()
-        self._name, self._column = name, column
-        self._kind: pl.DataType | None = None
+        self._name, self._column, self._kind = name, column, kind
         self._count = self._nulls = 0
         self._min: Any = None
         self._max: Any = None
         self._moments = Moments()
 
     def add(self, values: pl.Series, hashes: pl.Series | None) -> None:
-        self._kind = values.dtype
         nulls = values.null_count()
         self._nulls += nulls
         self._count += values.len() - nulls
@@ -113,7 +125,6 @@ class _ColumnProfile:
             self._moments = self._moments.merge(Moments.of(values))
 
     def merge(self, other: _ColumnProfile) -> None:
-        self._kind = self._kind or other._kind
         self._nulls += other._nulls
         self._count += other._count
         self.distinct.merge(other.distinct)
@@ -126,33 +137,45 @@ class _ColumnProfile:
             self._max = high if self._max is None else max(self._max, high)
 
     def report(self, sample: pl.DataFrame) -> dict[str, Any]:
+        import numpy as np
+        import polars as pl
+
         column, kind = self._column, self._kind
         told: dict[str, Any] = {
             "type": column.type if column else str(kind),
             "count": self._count,
             "nulls": self._nulls,
         }
-        if kind is not None and not _is_scalar(kind):
+        if not _is_scalar(kind):
             return told
         told["distinct"] = self.distinct.estimate
         if column is not None and column.sensitive:
             return told
         told |= {"min": _shortened(self._min), "max": _shortened(self._max)}
-        if kind is None:
-            return told
-        values = sample[self._name].drop_nulls()
+        values = sample[self._name] if sample.width else pl.Series(dtype=kind)
+        values = values.drop_nulls()
         if kind.is_numeric():
-            found = values.quantile(list(_QUANTILES), "linear") if values.len() else None
-            quantiles = found or [None] * len(_QUANTILES)
+            numbers = np.sort(values.cast(pl.Float64).to_numpy())
             told |= {
                 "mean": self._moments.mean,
                 "std": self._moments.std,
-                "quantiles": {f"{q:g}": v for q, v in zip(_QUANTILES, quantiles, strict=True)},
-                "histogram": histogram(values),
+                "quantiles": {f"{q:g}": _quantile(numbers, q) for q in _QUANTILES},
+                "histogram": histogram(numbers, whole=kind.is_integer()),
             }
         if _is_countable(kind, column):
             told["top"] = _most_frequent(values)
         return told
+
+
+def _quantile(numbers: np.ndarray[Any, Any], q: float) -> float | None:
+    """Of ascending numbers, by linear interpolation (Hyndman and Fan 1996, type 7)."""
+    if not len(numbers):
+        return None
+    place = q * (len(numbers) - 1)
+    below = int(place)
+    low, high = float(numbers[below]), float(numbers[min(below + 1, len(numbers) - 1)])
+    share = place - below
+    return low * (1 - share) + high * share  # not by their difference, which may be no float
 
 
 def _most_frequent(values: pl.Series) -> list[dict[str, Any]]:

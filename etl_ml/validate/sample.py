@@ -95,6 +95,12 @@ def below(threshold: int) -> pl.Expr:
     return pl.lit(True) if threshold >= ALL else pl.col(_HASH) < pl.lit(threshold, pl.UInt64)
 
 
+def threshold_for(count: int, size: int = SIZE) -> int:
+    """A threshold below which somewhat more than `size` of so many rows lie."""
+    # A tenth more: the number of rows below a threshold is random.
+    return ALL if count <= size else min(ALL, ALL * 11 * size // (10 * count))
+
+
 def sample_of(rows: pl.LazyFrame, count: int, size: int = SIZE) -> RowSample:
     """The sample of a table that is scanned, of which little more than the sample is decoded.
 
@@ -105,11 +111,9 @@ def sample_of(rows: pl.LazyFrame, count: int, size: int = SIZE) -> RowSample:
     """
     import polars as pl
 
-    # A tenth more than wanted: the number of rows below a threshold is random.
-    threshold = ALL if count <= size else int(ALL * min(1.0, 1.1 * size / count))
-    sample = RowSample(size, threshold)
-    if threshold < ALL:
-        rows = rows.filter(pl.col(ROW).hash(_SEED) < pl.lit(threshold, pl.UInt64))
+    sample = RowSample(size, threshold_for(count, size))
+    if sample.threshold < ALL:
+        rows = rows.filter(pl.col(ROW).hash(_SEED) < pl.lit(sample.threshold, pl.UInt64))
     for batch in rows.collect_batches(engine="streaming"):
         sample.add(batch)
     return sample

@@ -18,6 +18,7 @@ from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
 from etl_ml.validate.originals import HELD, UNKNOWN, original_cells
 from etl_ml.validate.profile import Profile
 from etl_ml.validate.rules import Rule
+from etl_ml.validate.sample import RowSample
 from etl_ml.validate.target import check_target
 
 if TYPE_CHECKING:
@@ -42,16 +43,18 @@ class Validation:
     valid : lazy frame of the contract's columns in their types, and `_etl_ml_row`
     quarantined : lazy frame of the rows as they were read, with `_reasons` (list of text)
     report : what `validation_report.json` holds
-    profile : of the valid rows; its `report` is what `profile.json` holds
+    profile : what `profile.json` holds, of the valid rows
     problems : by the name of the blocking check that fails, what a person is told
+    sample : of the valid rows, for `drift`
     valid_file : the valid rows on disk, if a folder was given
     """
 
     valid: pl.LazyFrame
     quarantined: pl.LazyFrame
     report: dict[str, Any]
-    profile: Profile
+    profile: dict[str, Any]
     problems: dict[str, str]
+    sample: RowSample
     valid_file: ParquetFile | None = None
 
     @property
@@ -95,9 +98,7 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
         *(pl.col(column).alias(name) for name, column in columns.items()), ROW
     )
     found = Profile({name: contract.columns.get(name) for name in kept})
-    counts, classes, valid, rejected, file = _one_pass(
-        checked, valid, rules, found, pipeline, folder
-    )
+    counts, valid, rejected, file = _one_pass(checked, valid, rules, found, folder)
     broken = _broken(rejected, rules)
     report: dict[str, Any] = {
         "rows": counts["rows"],
@@ -118,11 +119,13 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
     ]
     problems = _problems(report, rules, broken, pipeline)
     if report["valid_rows"]:
-        problems |= check_target(classes, pipeline)
+        target = pipeline.target.column
+        labels = valid.group_by(target).len().collect(engine="streaming").sort(target)
+        problems |= check_target(dict(labels.iter_rows()), pipeline)
     report["passed"] = not problems
     report["checks"] = [*checks, *_table_checks(problems)]
     bad = _with_reasons(rejected, rules).select(*names, ROW, ORIGINAL, REASONS)
-    return Validation(valid, bad, report, found, problems, file)
+    return Validation(valid, bad, report, found.report(), problems, found.sample, file)
 
 
 def _one_pass(
@@ -130,10 +133,9 @@ def _one_pass(
     valid: pl.LazyFrame,
     rules: list[Rule],
     found: Profile,
-    pipeline: Pipeline,
     folder: Path | None,
-) -> tuple[dict[str, int], dict[object, int], pl.LazyFrame, pl.LazyFrame, ParquetFile | None]:
-    """Counts of rows, rows of each class, valid and flagged rejected rows; fills the profile."""
+) -> tuple[dict[str, int], pl.LazyFrame, pl.LazyFrame, ParquetFile | None]:
+    """Counts, valid and flagged rejected rows; fills the profile."""
     import polars as pl
 
     rejected = flag(checked.filter(pl.col(BAD)), rules)
@@ -142,14 +144,12 @@ def _one_pass(
         pl.col(BAD).sum().alias("quarantined"),
         (pl.col(SUPERSEDED) & ~pl.col(BAD)).sum().alias("superseded"),
     )
-    target = pipeline.target.column
-    classes = valid.group_by(target).len().sort(target)
     profiled = valid.sink_batches(found.add, chunk_size=_BATCH, maintain_order=False, lazy=True)
     assert profiled is not None  # None is for what runs at once
-    queries = [totals, classes, profiled]
+    queries = [totals, profiled]
     if folder is None:
         outcome = pl.collect_all([*queries, valid, rejected], engine="streaming")
-        sorted_rows = [frame.lazy() for frame in outcome[3:]]
+        sorted_rows = [frame.lazy() for frame in outcome[2:]]
         file = None
     else:
         files = [ParquetFile(folder / f"{name}.parquet") for name in ("valid", "rejected")]
@@ -157,8 +157,7 @@ def _one_pass(
         with room(folder):
             outcome = pl.collect_all([*queries, *sinks], engine="streaming")
         sorted_rows, file = [f.scan() for f in files], files[0]
-    counts = outcome[0].row(0, named=True)
-    return counts, dict(outcome[1].iter_rows()), sorted_rows[0], sorted_rows[1], file
+    return outcome[0].row(0, named=True), sorted_rows[0], sorted_rows[1], file
 
 
 def _conserve(report: Mapping[str, int], pipeline: Pipeline) -> None:

@@ -69,6 +69,7 @@ def test_p_values_are_adjusted_for_the_number_of_columns() -> None:
     report = drift(frame("n", **new), frame("o", **old), pipeline_of(**dict.fromkeys(old, "float")))
     told = list(report["columns"].values())
     assert [t["p_adjusted"] for t in told] == pytest.approx(adjusted([t["p_value"] for t in told]))
+    assert all(t["nulls"]["p_value"] == t["nulls"]["p_adjusted"] == 1.0 for t in told)
     for test in told:
         assert test["drifted"] == (test["p_adjusted"] <= 0.05 and test["effect"] >= 0.1)
     assert report["drifted"] is any(t["drifted"] for t in told)
@@ -162,8 +163,27 @@ def test_a_column_whose_type_or_presence_changed_is_not_compared() -> None:
     assert report["not_compared"] == ["x", "z", "w"]
 
 
-def test_a_column_without_values_is_not_drift() -> None:
+def test_a_column_that_lost_its_values_has_drifted_by_its_nulls() -> None:
     nothing = pl.Series([None] * 300, dtype=pl.Float64)
     report = drift(frame("n", x=nothing), frame("o", x=[1.0] * 300), pipeline_of(x="float"))
-    assert report["columns"]["x"]["p_value"] == 1.0
-    assert not report["drifted"]
+    told = report["columns"]["x"]
+    assert (told["test"], told["drifted"]) == ("nulls", True)
+    assert (told["nulls"]["reference"], told["nulls"]["new"]) == (0.0, 1.0)
+    both = drift(frame("n", x=nothing), frame("o", x=nothing), pipeline_of(x="float"))
+    assert not both["drifted"]
+    assert both["columns"]["x"]["p_value"] == 1.0
+
+
+def test_the_share_of_nulls_is_tested_as_scipy_does() -> None:
+    rng = np.random.default_rng(2)
+    old, new = rng.normal(size=1000), rng.normal(size=500)
+    old[:50], new[:200] = np.nan, np.nan
+    sides = [pl.Series(side).fill_nan(None) for side in (new, old)]
+    told = drift(frame("n", x=sides[0]), frame("o", x=sides[1]), pipeline_of(x="float"))
+    column = told["columns"]["x"]
+    test = stats.chi2_contingency([[50, 950], [200, 300]], correction=False)
+    assert (column["test"], column["drifted"]) == ("nulls", True)
+    assert column["statistic"] == pytest.approx(test.statistic, rel=1e-9)
+    assert column["p_value"] == pytest.approx(test.pvalue, rel=1e-9)
+    assert 0.3 < column["effect"] < 0.35
+    assert column["nulls"]["p_adjusted"] >= column["p_value"]
