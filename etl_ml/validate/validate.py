@@ -97,7 +97,11 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
     valid = checked.filter(~pl.col(BAD) & ~pl.col(SUPERSEDED)).select(
         *(pl.col(column).alias(name) for name, column in columns.items()), ROW
     )
-    found = Profile({name: contract.columns.get(name) for name in kept})
+    found = Profile(
+        {name: contract.columns.get(name) for name in kept},
+        valid.collect_schema(),
+        expected=int(rows.select(pl.len()).collect(engine="streaming").item()),
+    )
     counts, valid, rejected, file = _one_pass(checked, valid, rules, found, folder)
     broken = _broken(rejected, rules)
     report: dict[str, Any] = {
