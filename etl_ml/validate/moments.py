@@ -25,17 +25,22 @@ class Moments:
     @classmethod
     def of(cls, values: pl.Series) -> Moments:
         """Of a series without NaN; nulls are no numbers."""
+        import numpy as np
         import polars as pl
 
-        n = values.len() - values.null_count()
+        numbers = values.drop_nulls().cast(pl.Float64).to_numpy()
+        n = len(numbers)
         if not n:
             return cls()
-        mean, std = values.mean(), values.std()
-        if not _finite(mean) or (n > 1 and not _finite(std)):
-            # The sum, or a square, is beyond the largest float.
-            small = values.cast(pl.Float64) * _SHRUNK
-            mean, std = _grown(small.mean()), _grown(small.std())
-        return cls(n, _number(mean), _number(std))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(numbers.mean())
+            squares = float(np.square(numbers - mean).sum())  # two passes: nothing cancels
+        if math.isfinite(squares):
+            return cls(n, mean, math.sqrt(squares / (n - 1)) if n > 1 else None)
+        # The sum, or a square, is beyond the largest float.
+        small = numbers * _SHRUNK
+        std = float(small.std(ddof=1)) if n > 1 else None
+        return cls(n, _grown(float(small.mean())), std if std is None else _grown(std))
 
     def merge(self, other: Moments) -> Moments:
         """Of both parts together.
@@ -58,16 +63,6 @@ class Moments:
         return Moments(n, mean, unit * math.sqrt(squares / (n - 1)))
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _grown(value: object) -> float | None:
+def _grown(value: float) -> float:
     """In its own size again; at most the largest float."""
-    if not isinstance(value, float):
-        return None
     return math.copysign(min(abs(value) / _SHRUNK, sys.float_info.max), value)
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

@@ -31,24 +31,27 @@ class RowSample:
     Cohen and Kaplan (2007), Summarizing data using bottom-k sketches, PODC.
     Polars' hash is stable within a release, and samples are never stored.
 
-    Attributes
-    ----------
-    threshold : rows whose hash is below it are in the sample, all of them; `ALL` when every row is
     """
 
     def __init__(self, size: int = SIZE, threshold: int = ALL) -> None:
-        self.threshold = threshold
+        self._threshold = threshold
         self._size = size
         self._parts: list[pl.DataFrame] = []
         self._kept = 0
+
+    @property
+    def threshold(self) -> int:
+        """Rows whose hash is below it are in the sample, all of them; `ALL` when every row is."""
+        self._cut()
+        return self._threshold
 
     def add(self, rows: pl.DataFrame) -> None:
         """Take rows into account."""
         import polars as pl
 
         rows = rows.with_columns(pl.col(ROW).hash(_SEED).alias(_HASH))
-        if self.threshold < ALL:
-            rows = rows.filter(below(self.threshold))
+        if self._threshold < ALL:
+            rows = rows.filter(below(self._threshold))
         self._parts.append(_bounded(rows))
         self._kept += rows.height
         if self._kept > 2 * self._size:
@@ -58,9 +61,9 @@ class RowSample:
         """Take the rows of another sample, of other rows, into account."""
         import polars as pl
 
-        self.threshold = min(self.threshold, other.threshold)
+        self._threshold = min(self.threshold, other.threshold)
         parts = [*self._parts, *other._parts]
-        self._parts = [part.filter(below(self.threshold)) for part in parts]
+        self._parts = [part.filter(below(self._threshold)) for part in parts]
         if self._parts:
             self._parts = [pl.concat(self._parts, how="vertical_relaxed")]
         self._kept = sum(part.height for part in self._parts)
@@ -83,8 +86,8 @@ class RowSample:
             self._parts = [pl.concat(self._parts)]
         if self._kept > self._size:
             rows = self._parts[0].bottom_k(self._size + 1, by=_HASH)
-            self.threshold = int(rows[_HASH].max())  # type: ignore[arg-type]
-            self._parts = [rows.filter(below(self.threshold))]
+            self._threshold = int(rows[_HASH].max())  # type: ignore[arg-type]
+            self._parts = [rows.filter(below(self._threshold))]
             self._kept = self._parts[0].height
 
 

@@ -57,7 +57,7 @@ def ks(reference: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any]) -> Test:
     np.abs(apart, out=apart)
     distance = float(apart.max())
     effective = len(known) * len(new) / (len(known) + len(new))
-    p_value = float(np.clip(stats.kstwo.sf(distance, np.round(effective)), 0, 1))
+    p_value = float(np.clip(stats.kstwo.sf(distance, max(1, np.round(effective))), 0, 1))
     spread = float(known.std())
     area = float(np.dot(apart[:-1], np.diff(both)))
     return Test("ks", distance, p_value, distance, area / spread if spread else None)
