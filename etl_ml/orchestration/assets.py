@@ -191,10 +191,16 @@ def build_assets(
     def clean_data(validated_data: Version) -> dg.Output[Contents]:
         from etl_ml.transform import clean
 
-        result = clean(validated_data.table.scan(), pipeline.cleaning)
+        result = clean(
+            validated_data.table.scan(),
+            pipeline.cleaning,
+            outliers=pipeline.features.outliers,
+            features=pipeline.features_of(),
+        )
         files = {"clean.jsonl.gz": result.write_json, "cleaning_report.json": result.report}
         metadata = {
             "duplicates": result.report["duplicates"]["found"],
+            "outliers": sum(found["values"] for found in result.report["outliers"].values()),
             "dagster/column_lineage": column_lineage(pipeline, "validated_data"),
         }
         return dg.Output(Contents(result.rows, files), metadata=metadata)
@@ -342,7 +348,7 @@ def _code_version(pipeline: Pipeline, asset: str) -> str:
             pipeline.validation,
             pipeline.training.folds,
         ],
-        "clean_data": [pipeline.cleaning],
+        "clean_data": [pipeline.cleaning, pipeline.features.outliers],
         "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
         "trained_model": [pipeline.training],
         "model_evaluation": [pipeline.evaluation, pipeline.training.metric, pipeline.training.seed],

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ROW
+from etl_ml.spec.contract import Column
 from etl_ml.spec.transformation import Cleaning as CleaningSpec
+from etl_ml.spec.transformation import Outliers
+from etl_ml.transform.outliers import count_outliers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,12 +43,20 @@ class Cleaning:
                 stream.write(block.write_ndjson().encode())
 
 
-def clean(rows: pl.LazyFrame, cleaning: CleaningSpec) -> Cleaning:
+def clean(
+    rows: pl.LazyFrame,
+    cleaning: CleaningSpec,
+    *,
+    outliers: Outliers | None = None,
+    features: Mapping[str, Column] | None = None,
+) -> Cleaning:
     """Take duplicates and unwanted columns out of valid rows.
 
     Parameters
     ----------
     rows : lazy frame of valid rows with `_etl_ml_row`
+    outliers, features : the limits whose reach is to be counted, and the columns; nothing is
+        limited here
 
     Returns
     -------
@@ -74,4 +86,7 @@ def clean(rows: pl.LazyFrame, cleaning: CleaningSpec) -> Cleaning:
             "complete": left <= cleaning.json_rows,
         },
     }
-    return Cleaning(rows.drop(columns), report, min(left, cleaning.json_rows))
+    rows = rows.drop(columns)
+    if outliers is not None and features is not None:
+        report["outliers"] = count_outliers(rows, features, outliers)
+    return Cleaning(rows, report, min(left, cleaning.json_rows))

@@ -6,10 +6,13 @@ import json
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from etl_ml.spec.contract import Column
 from etl_ml.spec.transformation import Cleaning as CleaningSpec
+from etl_ml.spec.transformation import Outliers
 from etl_ml.transform import Cleaning, clean
 from etl_ml_tests.transform.frames import ROW
 
@@ -123,3 +126,40 @@ def test_no_rows_give_no_rows_and_an_empty_json() -> None:
     result = cleaned(ROWS.clear(), duplicates="drop")
     assert result.report["rows_out"] == 0
     assert lines_of(result) == []
+
+
+@pytest.mark.parametrize("method", ["iqr", "zscore"])
+def test_values_beyond_the_limits_are_counted_as_numpy_does(method: Any) -> None:
+    values = np.r_[np.random.default_rng(0).normal(size=2000), 50.0, -60.0, 70.0]
+    rows = pl.LazyFrame(
+        {
+            ROW: [str(i) for i in range(len(values))],
+            "x": values,
+            "secret": values,
+            "empty": pl.Series([None] * len(values), dtype=pl.Float64),
+            "name": ["a"] * len(values),
+        }
+    )
+    columns = {
+        "x": Column(type="float"),
+        "secret": Column(type="float", sensitive=True),
+        "empty": Column(type="float"),
+        "name": Column(type="string"),
+    }
+    limits = Outliers(method=method, factor=2.5)
+    result = clean(rows, CleaningSpec(), outliers=limits, features=columns)
+    low, high = np.quantile(values, [0.25, 0.75])
+    reach = 2.5 * (high - low)
+    if method == "zscore":
+        low = high = values.mean()
+        reach = 2.5 * values.std()
+    beyond = int(((values < low - reach) | (values > high + reach)).sum())
+    found = result.report["outliers"]
+    assert found["x"] == {
+        "values": beyond,
+        "low": pytest.approx(low - reach),
+        "high": pytest.approx(high + reach),
+    }
+    assert found["secret"] == {"values": beyond}
+    assert set(found) == {"x", "secret"}
+    assert result.rows.collect()["x"].to_list() == values.tolist()
