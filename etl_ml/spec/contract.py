@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from etl_ml.spec.error import bounded
+from etl_ml.spec.expression import Condition, InvalidRule, parse_rule
 from etl_ml.spec.section import Section
 
 ColumnType = Literal["integer", "float", "boolean", "string", "datetime", "date", "category"]
@@ -136,6 +137,9 @@ class Contract(Section):
     )
     primary_key: tuple[str, ...] = Field((), description="Columns that identify a row.")
     columns: dict[str, Column] = Field(min_length=1, description="Name and rules of each column.")
+    rules: tuple[str, ...] = Field(
+        (), description="What holds between columns: paid_at >= created_at. See docs/validation.md."
+    )
 
     @model_validator(mode="after")
     def _names_are_usable(self) -> Contract:
@@ -152,6 +156,23 @@ class Contract(Section):
         if len(set(self.primary_key)) < len(self.primary_key):
             raise ValueError("primary_key names a column twice")
         return self
+
+    @model_validator(mode="after")
+    def _rules_can_be_asked(self) -> Contract:
+        types = {name: column.type for name, column in self.columns.items()}
+        for place, rule in enumerate(self.rules):
+            if rule in self.rules[:place]:
+                raise ValueError(f"rule {bounded(rule, 100)} stands there twice")
+            try:
+                parse_rule(rule, types)
+            except InvalidRule as error:
+                raise ValueError(f"rule {bounded(rule, 100)}: {error}") from None
+        return self
+
+    def conditions(self) -> dict[str, Condition]:
+        """The rules as they were written, and as they are read."""
+        types = {name: column.type for name, column in self.columns.items()}
+        return {rule: parse_rule(rule, types) for rule in self.rules}
 
     def sensitive(self) -> frozenset[str]:
         """Columns whose values may be shown nowhere."""

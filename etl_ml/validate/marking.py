@@ -9,8 +9,9 @@ from etl_ml.spec.contract import Contract
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import WITHOUT_SCHEMA
 from etl_ml.validate.casting import always_casts, cast, polars_type, present
+from etl_ml.validate.conditions import breaks
 from etl_ml.validate.originals import HELD, UNKNOWN, has_originals, look_into_originals
-from etl_ml.validate.rules import Rule, rules_of
+from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule, rules_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,14 +85,17 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
             casts=always_casts(schema[name], column) and not with_originals,
         )
     ]
+    for text, condition in contract.conditions().items():
+        broken = breaks(condition, value_of)
+        rules.append(Rule(None, text, broken, broken))
     if isinstance(pipeline.source, WITHOUT_SCHEMA):
         unknown = nw.col(UNKNOWN).list.len().fill_null(0) > 0
-        rules.append(Rule(None, "unknown_columns", unknown, unknown))
+        rules.append(Rule(None, UNKNOWN_COLUMNS, unknown, unknown))
     if len(contract.primary_key) > 1 and not growing:
         conflict = nw.col(_CONFLICT)
         rules.append(Rule(", ".join(contract.primary_key), "unique", conflict, conflict))
-    breaks = [rule.breaks for rule in rules if rule.breaks is not None]
-    bad = nw.any_horizontal(*breaks, ignore_nulls=True) if breaks else nw.lit(False)
+    possible = [rule.breaks for rule in rules if rule.breaks is not None]
+    bad = nw.any_horizontal(*possible, ignore_nulls=True) if possible else nw.lit(False)
     if growing:
         bad = bad & ~nw.col(SUPERSEDED)  # an older row of a key is nobody's concern any more
     marked: pl.LazyFrame = nw.from_native(checked).with_columns(bad.alias(BAD)).to_native()

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 ORDER = ("type", "nullable", "min", "max", "allowed", "pattern", "max_length", "unique")
 
+UNKNOWN_COLUMNS = "unknown_columns"
+
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of one column, or of the row: `column` is None.
+    """A rule of one column, or of the row: `column` is None, and the name is the rule as written.
 
     Attributes
     ----------
@@ -31,7 +33,7 @@ class Rule:
 
     @property
     def reason(self) -> str:
-        return self.name if self.column is None else f"{self.column}: {self.name}"
+        return f"{'rules' if self.column is None else self.column}: {self.name}"
 
     @property
     def flag(self) -> str:

@@ -12,12 +12,13 @@ from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
 from etl_ml.lake.parquet_file import ParquetFile, room, sink
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import EtlMlError, listed, nearest
+from etl_ml.spec.expression import columns_of
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import MongoSource
 from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
 from etl_ml.validate.originals import HELD, UNKNOWN, original_cells
 from etl_ml.validate.profile import Profile
-from etl_ml.validate.rules import Rule
+from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule
 from etl_ml.validate.sample import RowSample
 from etl_ml.validate.target import check_target
 
@@ -215,7 +216,7 @@ def _broken(rejected: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
 def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
     import polars as pl
 
-    of_cells = [rule for rule in rules if rule.column is not None]
+    of_cells = [rule for rule in rules if rule.name != UNKNOWN_COLUMNS]
     found = pl.concat_list(
         pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in of_cells
     ).list.drop_nulls()
@@ -229,6 +230,8 @@ def _examples(rejected: pl.LazyFrame, rule: Rule, contract: Contract) -> list[st
     """The smallest distinct cells that broke a rule, as text; none of a sensitive column."""
     import polars as pl
 
+    if rule.column is None and rule.name != UNKNOWN_COLUMNS:
+        return _cells(rejected.filter(pl.col(rule.flag)), rule.name, contract)
     if rule.column is None:
         names = rejected.filter(pl.col(rule.flag)).select(pl.col(UNKNOWN).explode().unique().sort())
         return names.head(_EXAMPLES).collect(engine="streaming").to_series().str.head(100).to_list()
@@ -247,6 +250,24 @@ def _examples(rejected: pl.LazyFrame, rule: Rule, contract: Contract) -> list[st
     cells = rejected.filter(pl.col(rule.flag)).select(cell).unique().sort(rule.column)
     values = cells.head(_EXAMPLES).collect(engine="streaming").to_series()
     return [value if value is None else value[:100] for value in values]
+
+
+def _cells(broken: pl.LazyFrame, rule: str, contract: Contract) -> list[str | None]:
+    """Rows that broke a rule between columns: the cells that it looks at."""
+    import polars as pl
+
+    names = [
+        n for n in columns_of(contract.conditions()[rule]) if not contract.columns[n].sensitive
+    ]
+    if not names:
+        return []
+    cells = [pl.col(value_of(n)).cast(pl.String, strict=False).fill_null("null") for n in names]
+    named = [
+        pl.concat_str(pl.lit(f"{n} "), c.str.head(60)) for n, c in zip(names, cells, strict=True)
+    ]
+    rows = broken.select(pl.concat_str(named, separator=", ").alias("row")).unique().sort("row")
+    found = rows.head(_EXAMPLES).collect(engine="streaming").to_series()
+    return [row[:200] for row in found]
 
 
 def _problems(
