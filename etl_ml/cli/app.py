@@ -68,3 +68,31 @@ def refresh(pipeline: PipelineName) -> None:
     from etl_ml.cli.refresh import refresh_pipeline
 
     refresh_pipeline(pipeline)
+
+
+@app.command()
+def quarantine(
+    pipeline: PipelineName,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Over all runs, less what has passed since.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Validate again, with what earlier runs rejected.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rows that break the contract, and why; or try them again.
+
+    For example: etl-ml quarantine phishing --all, or etl-ml quarantine phishing --replay
+    """
+    from etl_ml.cli.quarantine import replay_quarantine, show_outstanding, show_quarantine
+    from etl_ml.lake import open_lake
+
+    if replay and (everything or as_json):
+        raise typer.BadParameter("stands alone", param_hint="--replay")
+    if replay:
+        replay_quarantine(pipeline)
+    elif everything:
+        show_outstanding(open_lake(), pipeline, as_json=as_json)
+    else:
+        show_quarantine(open_lake(), pipeline, as_json=as_json)

@@ -48,6 +48,7 @@ _DESCRIPTIONS = {
     "deployed_model": "The champion: loaded in a fresh process, and found to answer as trained.",
 }
 _REFRESH = "Read an incremental source again from the start, in place of what was read."
+_REPLAY = "Validate the rows that earlier runs rejected, too."
 _KINDS = {
     "raw_data": {"deltalake"},
     "validated_data": {"polars", "deltalake"},
@@ -136,6 +137,7 @@ def build_assets(
         check_specs=check_specs(pipeline, "validated_data"),
         resource_defs={lake_key: io_manager},
         can_subset=True,
+        config_schema={"replay": dg.Field(bool, default_value=False, description=_REPLAY)},
     )
     def validated_data(context: dg.AssetExecutionContext, raw_data: Version) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
@@ -144,11 +146,15 @@ def build_assets(
     def _validated(
         context: dg.AssetExecutionContext, raw_data: Version, folder: Path
     ) -> Iterator[Any]:
-        from etl_ml.validate import SchemaMismatch, drift, validate
+        from etl_ml.validate import SchemaMismatch, drift, quarantines, validate, with_history
 
+        rows = raw_data.table.scan()
+        if context.op_execution_context.op_config["replay"]:
+            history = quarantines(lake_io.lake(), pipeline.name)
+            rows = with_history(rows, [version.table.scan() for version in history])
         checks = Checks(pipeline, "validated_data", context.selected_asset_check_keys)
         try:
-            result = validate(raw_data.table.scan(), pipeline, folder=folder)
+            result = validate(rows, pipeline, folder=folder)
         except SchemaMismatch as mismatch:
             yield from checks.result("schema", False, str(mismatch))
             raise

@@ -1,6 +1,15 @@
 """Rules, quarantine, profile and drift."""
 
 from etl_ml.validate.drift import drift
+from etl_ml.validate.quarantine import outstanding, quarantines, with_history
 from etl_ml.validate.validate import SchemaMismatch, Validation, validate
 
-__all__ = ["SchemaMismatch", "Validation", "drift", "validate"]
+__all__ = [
+    "SchemaMismatch",
+    "Validation",
+    "drift",
+    "outstanding",
+    "quarantines",
+    "validate",
+    "with_history",
+]

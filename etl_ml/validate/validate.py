@@ -18,6 +18,7 @@ from etl_ml.spec.source import MongoSource
 from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
 from etl_ml.validate.originals import HELD, UNKNOWN, original_cells
 from etl_ml.validate.profile import Profile
+from etl_ml.validate.quarantine import REASONS
 from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule
 from etl_ml.validate.sample import RowSample
 from etl_ml.validate.target import check_target
@@ -25,7 +26,6 @@ from etl_ml.validate.target import check_target
 if TYPE_CHECKING:
     import polars as pl
 
-REASONS = "_reasons"
 _EXAMPLES = 5
 _LOOKED_AT = 1000
 _BATCH = 131_072
