@@ -19,7 +19,9 @@ from etl_ml.lake import Contents, Version, open_lake
 from etl_ml.spec import parse
 from etl_ml.train import train
 from etl_ml.transform import clean, transform
-from etl_ml.validate import drift, validate
+from etl_ml.validate import drift, report_html, validate
+
+_REPORTS = ("validation_report", "drift_report", "profile")
 
 
 def main(defs: Path, url: str) -> None:
@@ -42,6 +44,8 @@ def main(defs: Path, url: str) -> None:
             "drift_report.json": drift(checked.valid, None, pipeline, sample=checked.sample),
             "profile.json": checked.profile,
         }
+        page = report_html(pipeline, *(reports[f"{n}.json"] for n in _REPORTS))
+        reports["validation_report.html"] = page
         write("quarantined_data", Contents(checked.quarantined, reports), raw)
         valid = write("validated_data", Contents(checked.valid_file, reports), raw)
 

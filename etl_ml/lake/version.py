@@ -165,4 +165,4 @@ class Version:
             import numpy as np
 
             return np.load(io.BytesIO(data), allow_pickle=False)
-        return data.decode() if suffix in (".md", ".txt") else data
+        return data.decode() if suffix in (".md", ".txt", ".html") else data

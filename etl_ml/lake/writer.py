@@ -28,6 +28,7 @@ _MEDIA = {
     ".gz": "application/gzip",
     ".npy": "application/x-npy",
     ".png": "image/png",
+    ".html": "text/html",
     ".md": "text/markdown",
     ".txt": "text/plain",
     ".skops": "application/zip",

@@ -146,7 +146,14 @@ def build_assets(
     def _validated(
         context: dg.AssetExecutionContext, raw_data: Version, folder: Path
     ) -> Iterator[Any]:
-        from etl_ml.validate import SchemaMismatch, drift, quarantines, validate, with_history
+        from etl_ml.validate import (
+            SchemaMismatch,
+            drift,
+            quarantines,
+            report_html,
+            validate,
+            with_history,
+        )
 
         rows = raw_data.table.scan()
         if context.op_execution_context.op_config["replay"]:
@@ -171,11 +178,13 @@ def build_assets(
             stopped["drift"] = drifts["verdict"]
         yield from validation_results(checks, result.report, result.problems)
         yield from drift_result(checks, drifts, pipeline)
-        reports = {
+        reports: dict[str, Any] = {
             "validation_report.json": result.report,
             "drift_report.json": drifts,
             "profile.json": result.profile,
         }
+        page = report_html(pipeline, result.report, drifts, result.profile)
+        reports |= {"validation_report.html": page}
         outputs: dict[str, Any] = {"quarantined_data": result.quarantined}
         if not stopped:
             outputs["validated_data"] = result.valid_file

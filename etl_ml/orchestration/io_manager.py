@@ -17,6 +17,7 @@ from etl_ml.lake.lake import default_url
 from etl_ml.orchestration.pandas_type import dataframe_type
 from etl_ml.spec.contract import Contract
 
+_REPORT = "validation_report.html"
 # Their bytes tell how long something took, not what came out.
 _TIMED = ("leaderboard.json", "training_log.jsonl")
 
@@ -115,6 +116,8 @@ def describe(version: Version) -> dict[str, Any]:
         "lake": dg.MetadataValue.path(version.url),
         "bytes": sum(file.bytes for file in version.manifest.files),
     }
+    if any(file.path == _REPORT for file in version.manifest.files):
+        described["report"] = dg.MetadataValue.path(f"{version.url}/{_REPORT}")
     if table:
         described["dagster/row_count"] = table.rows
         if cursor := version.table.cursor:

@@ -2,6 +2,7 @@
 
 from etl_ml.validate.drift import drift
 from etl_ml.validate.quarantine import outstanding, quarantines, with_history
+from etl_ml.validate.report import report_html
 from etl_ml.validate.validate import SchemaMismatch, Validation, validate
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "drift",
     "outstanding",
     "quarantines",
+    "report_html",
     "validate",
     "with_history",
 ]
