@@ -34,12 +34,18 @@ class Cost:
     rss: float
 
 
-def measure(code: str, *, setup: str = "", environment: Mapping[str, str] | None = None) -> Cost:
+def measure(
+    code: str,
+    *,
+    setup: str = "",
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+) -> Cost:
     """Run `setup`, which is not counted (imports), then `code`, which is."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as told:
         program = _FRAME.format(setup=setup, code=code)
         subprocess.run(
-            [sys.executable, "-c", program, told.name],
+            [python, "-c", program, told.name],
             check=True,
             cwd=Path(__file__).parents[1],
             env=None if environment is None else dict(environment),
