@@ -90,6 +90,8 @@ def _sides(
     theirs = sample_of(reference, _length(reference))
     threshold = min(ours.threshold, theirs.threshold)
     here, known = ours.rows(threshold), theirs.rows(threshold)
+    if here.is_empty() or known.is_empty():
+        return _Sides(known, here, here.height)
     fresh = here.join(known.select(ROW), on=ROW, how="anti")
     many = 2 * fresh.height > here.height and not growing
     if not many and threshold < ALL:
