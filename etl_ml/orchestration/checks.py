@@ -12,6 +12,7 @@ from etl_ml.spec.pipeline import Pipeline
 _GROUPS = {"nullable": "nulls", "unique": "unique"}
 _OF_TABLE = ("row_count", "quarantined_share", "target")
 _SHOWN = 20
+_LEVELS = 3
 
 
 def check_specs(pipeline: Pipeline, asset: str) -> list[dg.AssetCheckSpec]:
@@ -147,6 +148,8 @@ def drift_result(
                 "effect": round(test["effect"], 4),
                 "p_adjusted": float(f"{test['p_adjusted']:.2g}"),
                 "drifted": test["drifted"],
+                "nulls": " → ".join(f"{test['nulls'][side]:.1%}" for side in ("reference", "new")),
+                "new_levels": ", ".join(test.get("new_levels", [])[:_LEVELS]),
             }
         )
         for name, test in worst
