@@ -158,6 +158,7 @@ def drift_result(
     if drift["reference"]:
         metadata["reference"] = drift["reference"]
     if records:
+        metadata["worst_effect"] = worst[0][1]["effect"]
         metadata["columns"] = dg.MetadataValue.table(records)
     yield from checks.result(
         "drift",

@@ -1,0 +1,111 @@
+"""A table takes a Parquet file in as it is, or converts what Delta Lake has no type for."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from etl_ml.lake import Contents, Lake
+from etl_ml.lake.backend import Moved
+from etl_ml.lake.object_store import ObjectStoreBackend
+from etl_ml.lake.parquet_file import ParquetFile, sink
+
+ROWS = pl.DataFrame(
+    {
+        "i": [1, None, 3],
+        "x": [0.5, None, 1.5],
+        "s": ["é", None, ""],
+        "b": [True, None, False],
+        "d": [date(2020, 1, 1), None, date(1, 1, 1)],
+        "t": [datetime(2020, 1, 1, 1, 2, 3, 4, UTC), None, datetime(1900, 1, 1, tzinfo=UTC)],
+    },
+    schema_overrides={"t": pl.Datetime("us", "UTC")},
+)
+
+
+def file_of(rows: pl.DataFrame, folder: Path, name: str = "rows") -> ParquetFile:
+    path = folder / f"{name}.parquet"
+    sink(rows.lazy(), path).collect(engine="streaming")
+    return ParquetFile(path)
+
+
+def tables(lake: Lake) -> Path:
+    return Path(lake.url) / "p/tables/a"
+
+
+def test_a_file_on_the_same_disk_is_not_copied_and_stays_when_the_first_name_goes(
+    lake: Lake, tmp_path: Path
+) -> None:
+    file = file_of(ROWS, tmp_path)
+    assert file.is_plain
+    number = file.path.stat().st_ino
+    version = lake.write("p", "a", Contents(file))
+    (there,) = tables(lake).glob("*.parquet")
+    assert there.stat().st_ino == number
+    file.path.unlink()
+    assert version.table.to_polars().equals(ROWS)
+    assert version.table.rows == 3
+
+
+def test_where_no_link_can_be_made_the_file_is_copied(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    file = file_of(ROWS, tmp_path)
+    monkeypatch.setattr(os, "link", refused)
+    assert lake.write("p", "a", Contents(file)).table.to_polars().equals(ROWS)
+
+
+def test_other_columns_than_before_make_a_new_schema_and_leave_the_old_version(
+    lake: Lake, tmp_path: Path
+) -> None:
+    lake.write("p", "a", Contents(file_of(ROWS, tmp_path, "one")))
+    other = ROWS.select("x", "i").with_columns(new=pl.lit(7))
+    lake.write("p", "a", Contents(file_of(other, tmp_path, "two")))
+    lake.write("p", "a", Contents(file_of(other, tmp_path, "three")))
+    assert lake.table("p", "a", 1).to_polars().equals(ROWS)
+    for version in (2, 3):
+        assert lake.table("p", "a", version).to_polars().equals(other)
+
+
+def test_types_that_delta_lake_lacks_are_converted(lake: Lake, tmp_path: Path) -> None:
+    odd = pl.DataFrame({"u": pl.Series([1, 2], dtype=pl.UInt8), "l": [["a"], None]})
+    file = file_of(odd, tmp_path)
+    assert not file.is_plain
+    found = lake.write("p", "a", Contents(file)).table.to_polars()
+    assert found["u"].to_list() == [1, 2]
+    assert found["l"].to_list() == [["a"], None]
+
+
+def test_other_readers_see_the_same_rows(lake: Lake, tmp_path: Path) -> None:
+    lake.write("p", "a", Contents(file_of(ROWS, tmp_path)))
+    table = DeltaTable(str(tables(lake)))
+    assert pl.from_arrow(table.to_pyarrow_table()).equals(ROWS)  # type: ignore[union-attr]
+    assert table.count() == 3
+
+
+def test_a_writer_that_is_overtaken_leaves_nothing_and_comes_next(
+    lake: Lake, tmp_path: Path
+) -> None:
+    backend = lake.backend
+    assert isinstance(backend, ObjectStoreBackend)
+    first, second = (file_of(ROWS.head(n), tmp_path, str(n)) for n in (1, 2))
+    backend.write_table("p/tables/a", first, {})
+    late = backend.open_table("p/tables/a")
+    assert late is not None
+    backend.write_table("p/tables/a", second, {})
+    before = set(tables(lake).glob("*.parquet"))
+    with pytest.raises(Moved):
+        late.take(first, {})
+    assert set(tables(lake).glob("*.parquet")) == before
+    delta_version, rows = backend.write_table("p/tables/a", first, {"run_id": "r"})
+    assert rows == 1
+    assert backend.scan_table("p/tables/a", delta_version).collect().equals(ROWS.head(1))
+    assert backend.table_metadata("p/tables/a", delta_version)["run_id"] == "r"
