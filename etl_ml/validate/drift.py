@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ROW
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.validate.sample import ALL, RowSample, sample_of
+from etl_ml.validate.sample import ALL, SIZE, RowSample, sample_of
 from etl_ml.validate.statistics import Test, chi2, ks, nulls
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def _sides(
     valid: pl.LazyFrame, reference: pl.LazyFrame, sample: RowSample | None, *, growing: bool
 ) -> _Sides:
     """Samples of both sides, with one threshold: a row of both tables is in both or in none."""
-    rows = _length(valid)
+    rows, others = _length(valid), _length(reference)
     ours = sample or sample_of(valid, rows)
-    theirs = sample_of(reference, _length(reference))
+    theirs = sample_of(reference, others, SIZE if others <= SIZE else _COMPARED)
     threshold = min(ours.threshold, theirs.threshold)
     here, known = ours.rows(threshold), theirs.rows(threshold)
     if here.is_empty() or known.is_empty():

@@ -187,3 +187,21 @@ def test_the_share_of_nulls_is_tested_as_scipy_does() -> None:
     assert column["p_value"] == pytest.approx(test.pvalue, rel=1e-9)
     assert 0.3 < column["effect"] < 0.35
     assert column["nulls"]["p_adjusted"] >= column["p_value"]
+
+
+@pytest.mark.parametrize(("share", "compared"), [(0.01, 2000), (0.4, 80_000), (0.7, 200_000)])
+def test_new_rows_of_great_tables_are_counted_exactly(share: float, compared: int) -> None:
+    n = 200_000
+    rng = np.random.default_rng(7)
+    new = int(n * share)
+    ids = np.r_[np.arange(new, n), np.arange(n, n + new)]
+    old = pl.LazyFrame({"x": rng.normal(size=n), "_etl_ml_row": np.arange(n).astype(str)})
+    shifted = np.r_[rng.normal(size=n - new), rng.normal(1, 1, new)]
+    now = pl.LazyFrame({"x": shifted, "_etl_ml_row": ids.astype(str)})
+    pipeline = pipeline_of(x="float")
+    report = drift(now, old, pipeline)
+    assert report["rows_compared"] == compared
+    assert report["columns"]["x"]["drifted"]
+    assert report["rows_sampled"]["new"] <= 40_000
+    again = drift(now.reverse(), old.reverse(), pipeline)
+    assert again == report
