@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
 from etl_ml.lake.parquet_file import ParquetFile, room, sink
-from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import EtlMlError, listed, nearest
-from etl_ml.spec.expression import columns_of
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import MongoSource
+from etl_ml.validate.examples import examples
 from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
-from etl_ml.validate.originals import HELD, UNKNOWN, original_cells
+from etl_ml.validate.originals import UNKNOWN
 from etl_ml.validate.profile import Profile
 from etl_ml.validate.quarantine import REASONS
 from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule
@@ -26,8 +25,6 @@ from etl_ml.validate.target import check_target
 if TYPE_CHECKING:
     import polars as pl
 
-_EXAMPLES = 5
-_LOOKED_AT = 1000
 _BATCH = 131_072
 
 
@@ -118,7 +115,7 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
             "column": rule.column,
             "passed": not broken[rule.flag],
             "failed_rows": broken[rule.flag],
-            "examples": _examples(rejected, rule, contract) if broken[rule.flag] else [],
+            "examples": examples(rejected, rule, contract) if broken[rule.flag] else [],
         }
         for rule in rules
     ]
@@ -224,50 +221,6 @@ def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
         unknown = pl.col(UNKNOWN).list.eval(pl.element() + ": unknown_columns")
         found = found.list.concat(unknown.fill_null([]))
     return bad.with_columns(found.alias(REASONS))
-
-
-def _examples(rejected: pl.LazyFrame, rule: Rule, contract: Contract) -> list[str | None]:
-    """The smallest distinct cells that broke a rule, as text; none of a sensitive column."""
-    import polars as pl
-
-    if rule.column is None and rule.name != UNKNOWN_COLUMNS:
-        return _cells(rejected.filter(pl.col(rule.flag)), rule.name, contract)
-    if rule.column is None:
-        names = rejected.filter(pl.col(rule.flag)).select(pl.col(UNKNOWN).explode().unique().sort())
-        return names.head(_EXAMPLES).collect(engine="streaming").to_series().str.head(100).to_list()
-    column = contract.columns.get(rule.column)
-    if column is None or column.sensitive:
-        return []
-    kind = rejected.collect_schema()[rule.column]
-    if kind.is_nested() or kind == pl.Binary:
-        return []
-    cell = pl.col(rule.column).cast(pl.String, strict=False)
-    if rule.name == "type" and HELD in rejected.collect_schema():
-        broken = rejected.filter(pl.col(rule.flag)).select(ORIGINAL, cell).head(_LOOKED_AT)
-        found = broken.collect(engine="streaming")
-        texts = original_cells(found[ORIGINAL], rule.column) + found[rule.column].to_list()
-        return [text[:100] for text in sorted({t for t in texts if t is not None})[:_EXAMPLES]]
-    cells = rejected.filter(pl.col(rule.flag)).select(cell).unique().sort(rule.column)
-    values = cells.head(_EXAMPLES).collect(engine="streaming").to_series()
-    return [value if value is None else value[:100] for value in values]
-
-
-def _cells(broken: pl.LazyFrame, rule: str, contract: Contract) -> list[str | None]:
-    """Rows that broke a rule between columns: the cells that it looks at."""
-    import polars as pl
-
-    names = [
-        n for n in columns_of(contract.conditions()[rule]) if not contract.columns[n].sensitive
-    ]
-    if not names:
-        return []
-    cells = [pl.col(value_of(n)).cast(pl.String, strict=False).fill_null("null") for n in names]
-    named = [
-        pl.concat_str(pl.lit(f"{n} "), c.str.head(60)) for n, c in zip(names, cells, strict=True)
-    ]
-    rows = broken.select(pl.concat_str(named, separator=", ").alias("row")).unique().sort("row")
-    found = rows.head(_EXAMPLES).collect(engine="streaming").to_series()
-    return [row[:200] for row in found]
 
 
 def _problems(
