@@ -21,14 +21,17 @@ _TOP = 10
 
 
 def profile(rows: pl.LazyFrame, columns: Mapping[str, Column | None]) -> Profile:
-    """Counts and statistics of each column, in one pass.
+    """Counts and statistics of each column; the rows are read once, batch by batch.
 
     Parameters
     ----------
     rows : lazy frame of valid rows with `_etl_ml_row`
     columns : names and contracts; None for a column that is kept without one
     """
-    made = Profile(columns, rows.collect_schema())
+    import polars as pl
+
+    count = rows.select(pl.len()).collect(engine="streaming").item()
+    made = Profile(columns, rows.collect_schema(), expected=count)
     for batch in rows.collect_batches(engine="streaming"):
         made.add(batch)
     return made

@@ -16,7 +16,7 @@ from etl_ml.spec.source import MongoSource
 from etl_ml.validate.examples import examples
 from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
 from etl_ml.validate.originals import UNKNOWN
-from etl_ml.validate.profile import Profile
+from etl_ml.validate.profile import profile
 from etl_ml.validate.quarantine import REASONS
 from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule
 from etl_ml.validate.sample import RowSample
@@ -24,8 +24,6 @@ from etl_ml.validate.target import check_target
 
 if TYPE_CHECKING:
     import polars as pl
-
-_BATCH = 131_072
 
 
 class SchemaMismatch(EtlMlError):
@@ -63,8 +61,8 @@ class Validation:
 def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = None) -> Validation:
     """Split rows into those that keep the contract and those that do not.
 
-    One pass over the rows sorts, counts, profiles and writes them; a key or a unique column asks
-    for another over these columns.
+    One pass over the rows sorts, counts and writes them, and one over the valid rows profiles them;
+    a key or a unique column asks for another over these columns.
 
     Parameters
     ----------
@@ -95,12 +93,9 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
     valid = checked.filter(~pl.col(BAD) & ~pl.col(SUPERSEDED)).select(
         *(pl.col(column).alias(name) for name, column in columns.items()), ROW
     )
-    found = Profile(
-        {name: contract.columns.get(name) for name in kept},
-        valid.collect_schema(),
-        expected=int(rows.select(pl.len()).collect(engine="streaming").item()),
-    )
-    counts, valid, rejected, file = _one_pass(checked, valid, rules, found, folder)
+    counts, valid, rejected, file = _one_pass(checked, valid, rules, folder)
+    # Read again from where it was just written: for less than a second consumer of the pass costs.
+    found = profile(valid, {name: contract.columns.get(name) for name in kept})
     broken = _broken(rejected, rules)
     report: dict[str, Any] = {
         "rows": counts["rows"],
@@ -131,13 +126,9 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
 
 
 def _one_pass(
-    checked: pl.LazyFrame,
-    valid: pl.LazyFrame,
-    rules: list[Rule],
-    found: Profile,
-    folder: Path | None,
+    checked: pl.LazyFrame, valid: pl.LazyFrame, rules: list[Rule], folder: Path | None
 ) -> tuple[dict[str, int], pl.LazyFrame, pl.LazyFrame, ParquetFile | None]:
-    """Counts, valid and flagged rejected rows; fills the profile."""
+    """Counts, valid rows and flagged rejected rows."""
     import polars as pl
 
     rejected = flag(checked.filter(pl.col(BAD)), rules)
@@ -146,20 +137,14 @@ def _one_pass(
         pl.col(BAD).sum().alias("quarantined"),
         (pl.col(SUPERSEDED) & ~pl.col(BAD)).sum().alias("superseded"),
     )
-    profiled = valid.sink_batches(found.add, chunk_size=_BATCH, maintain_order=False, lazy=True)
-    assert profiled is not None  # None is for what runs at once
-    queries = [totals, profiled]
     if folder is None:
-        outcome = pl.collect_all([*queries, valid, rejected], engine="streaming")
-        sorted_rows = [frame.lazy() for frame in outcome[2:]]
-        file = None
-    else:
-        files = [ParquetFile(folder / f"{name}.parquet") for name in ("valid", "rejected")]
-        sinks = [sink(rows, f.path) for rows, f in zip((valid, rejected), files, strict=True)]
-        with room(folder):
-            outcome = pl.collect_all([*queries, *sinks], engine="streaming")
-        sorted_rows, file = [f.scan() for f in files], files[0]
-    return outcome[0].row(0, named=True), sorted_rows[0], sorted_rows[1], file
+        counts, *held = pl.collect_all([totals, valid, rejected], engine="streaming")
+        return counts.row(0, named=True), held[0].lazy(), held[1].lazy(), None
+    files = [ParquetFile(folder / f"{name}.parquet") for name in ("valid", "rejected")]
+    sinks = [sink(rows, f.path) for rows, f in zip((valid, rejected), files, strict=True)]
+    with room(folder):
+        counts, *_ = pl.collect_all([totals, *sinks], engine="streaming")
+    return counts.row(0, named=True), files[0].scan(), files[1].scan(), files[0]
 
 
 def _conserve(report: Mapping[str, int], pipeline: Pipeline) -> None:
