@@ -16,7 +16,7 @@ _SHOWN = 20
 
 def column_schema(pipeline: Pipeline) -> dg.TableSchema:
     """The contract as Dagster's column schema."""
-    required = {pipeline.target.column, *pipeline.contract.primary_key}
+    required = pipeline.required()
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

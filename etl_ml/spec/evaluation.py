@@ -1,4 +1,4 @@
-"""`evaluation:` when a model may be deployed."""
+"""`evaluation:` how a model is measured, and when it may be deployed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Evaluation(Section):
     """When a model may be deployed."""
 
     gates: dict[Metric, FiniteFloat] = Field(
-        {}, description="Limits on test rows: lower for scores, upper for losses."
+        {}, description="Limits on test rows: lower for scores, upper for losses and errors."
+    )
+    slices: tuple[str, ...] = Field(
+        (), description="Columns; metrics and gates for each of their values."
     )
     max_overfit: float | None = Field(
         None, ge=0, description="Limit on cross-validated mean less test score; null: reported."

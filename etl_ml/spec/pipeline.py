@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -10,9 +10,10 @@ from etl_ml.spec.contract import Column, Contract
 from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
+from etl_ml.spec.learning import check_columns, check_training
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source, SqlSource
-from etl_ml.spec.training import Training
+from etl_ml.spec.training import Candidate, Metric, Task, Training
 from etl_ml.spec.transformation import Cleaning, Features, Split
 from etl_ml.spec.validation import Validation
 
@@ -21,7 +22,7 @@ class Target(Section):
     """What is predicted."""
 
     column: str
-    task: Literal["classification"] = "classification"
+    task: Task = "classification"
     positive: bool | int | str | None = Field(
         None, description="Binary only; must be named unless the labels are 0 and 1."
     )
@@ -64,13 +65,31 @@ class Pipeline(Section):
                 raise ValueError(f"cleaning.drop_columns: {name!r} is the target")
             if name not in columns and self.contract.unknown_columns != "keep":
                 raise ValueError(f"cleaning.drop_columns: {name!r} is not under contract.columns")
+        check_columns(
+            columns,
+            self.target.column,
+            self.cleaning,
+            self.split,
+            self.features,
+            self.evaluation,
+        )
         if not self.features_of():
-            raise ValueError("contract.columns: no feature is left, all are target, key or dropped")
+            raise ValueError(
+                "contract.columns: no feature is left, all are target, key, group, excluded or "
+                "dropped"
+            )
         if columns[self.target.column].sensitive:
             raise ValueError(
                 "target.column: a sensitive column cannot be the target, "
                 "its labels are in every report"
             )
+        check_training(
+            self.training, self.evaluation, self.target.task, columns[self.target.column]
+        )
+        if self.target.task == "regression":
+            if self.target.positive is not None:
+                raise ValueError("target.positive: is for classification")
+            return self
         labels = columns[self.target.column].allowed
         obvious = labels is None or len(labels) != 2 or set(labels) == {0, 1}
         if labels and not obvious and self.target.positive is None:
@@ -149,7 +168,28 @@ class Pipeline(Section):
             return column is None or column.type in ("string", "category")
         return column.type in ("datetime", "date")
 
+    @property
+    def metric(self) -> Metric:
+        """The metric that ranks the candidates."""
+        return self.training.metric_of(self.target.task)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates that are tried."""
+        return self.training.candidates_of(self.target.task)
+
+    def required(self) -> frozenset[str]:
+        """Columns that are never null: the target, the key, and what the split goes by."""
+        by = {self.split.column} if self.split.column else set()
+        return frozenset({self.target.column, *self.contract.primary_key, *by})
+
     def features_of(self) -> dict[str, Column]:
-        """The columns that a model sees, in the contract's order."""
+        """The columns that a model sees, in the contract's order.
+
+        A group is no feature: the groups that a model will meet are not those that it has seen.
+        """
         left = {self.target.column, *self.contract.primary_key, *self.cleaning.drop_columns}
+        left |= set(self.features.exclude)
+        if self.split.strategy == "group" and self.split.column:
+            left.add(self.split.column)
         return {name: column for name, column in self.contract.columns.items() if name not in left}

@@ -1,16 +1,17 @@
-"""`training:` which candidates are tried, and by which metric the winner is chosen."""
+"""`training:` which candidates are tried, how they are searched, and how the winner is chosen."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from etl_ml.spec.section import Section
+from etl_ml.spec.section import Section, Share
 
-CANDIDATES = (
-    "logistic_regression",
+Task = Literal["classification", "regression"]
+_BOTH = (
     "decision_tree",
     "random_forest",
     "extra_trees",
@@ -20,7 +21,15 @@ CANDIDATES = (
     "k_nearest_neighbors",
     "svm",
     "lightgbm",
+    "xgboost",
+    "catboost",
 )
+CANDIDATES: dict[str, tuple[str, ...]] = {
+    "classification": ("logistic_regression", *_BOTH),
+    "regression": ("linear_regression", "ridge", "lasso", "elastic_net", *_BOTH),
+}
+"""The estimators that have a name, by task."""
+
 Metric = Literal[
     "accuracy",
     "balanced_accuracy",
@@ -32,17 +41,64 @@ Metric = Literal[
     "mcc",
     "log_loss",
     "brier",
+    "r2",
+    "mae",
+    "rmse",
+    "mape",
 ]
-METRICS: tuple[str, ...] = get_args(Metric)
-LOSSES = ("log_loss", "brier")
-"""Metrics of a classifier: a loss is better when smaller, all others when larger."""
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": get_args(Metric)[:10],
+    "regression": get_args(Metric)[10:],
+}
+LOSSES = ("log_loss", "brier", "mae", "rmse", "mape")
+"""Metrics that are better when smaller; all others are better when larger."""
+UNBOUNDED = ("log_loss", "mae", "rmse", "mape")
+"""Metrics in units of their own: a margin is a share of the champion's value."""
+_AT_A_THRESHOLD = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc")
+
+Scalar = str | int | float | bool | None
+_CLASS = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
+
+class Range(Section):
+    """Numbers from `low` to `high`, both included; integers where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _has_numbers(self) -> Range:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)) or self.low >= self.high:
+            raise ValueError("a range needs low < high")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range begins above 0")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether its numbers are integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
 
 class Candidate(Section):
     """An estimator to try, with the parameters that differ from its defaults."""
 
     name: str
-    params: dict[str, str | int | float | bool | None] = Field({})
+    params: dict[str, Scalar | tuple[Scalar, ...] | Range] = Field({})
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the name is `module:Class`."""
+        return ":" in self.name
+
+    def fixed(self) -> dict[str, Any]:
+        """The parameters that are not searched."""
+        return {k: v for k, v in self.params.items() if not isinstance(v, tuple | Range)}
+
+    def space(self) -> dict[str, tuple[Scalar, ...] | Range]:
+        """The parameters that are searched."""
+        return {k: v for k, v in self.params.items() if isinstance(v, tuple | Range)}
 
 
 def _candidate(value: Any) -> Any:
@@ -54,43 +110,173 @@ def _candidate(value: Any) -> Any:
         ((name, params),) = value.items()
     if not isinstance(name, str) or not isinstance(params, dict | None):
         raise ValueError("a candidate is a name, or `name: {parameter: value}`")
-    if name not in CANDIDATES:
+    known = sorted({name for names in CANDIDATES.values() for name in names})
+    if ":" not in name and name not in known:
         raise PydanticCustomError(
             "candidate",
-            "no candidate is called {seen}; there are {expected}",
-            {"seen": repr(name), "expected": ", ".join(map(repr, CANDIDATES))},
+            "no candidate is called {seen}; there are {expected}, and module:Class",
+            {"seen": repr(name), "expected": ", ".join(map(repr, known))},
         )
-    return {"name": name, "params": params or {}}
+    read = {}
+    for key, given in (params or {}).items():
+        read[key] = tuple(given) if isinstance(given, list) else given
+        of_scalars = read[key] if isinstance(read[key], tuple) else (read[key],)
+        if isinstance(given, dict | Range):
+            continue
+        if not of_scalars or not all(isinstance(v, Scalar) for v in of_scalars):
+            raise ValueError(
+                f"{name}.{key}: a parameter is a value, a list of values, or "
+                "{low: 1, high: 10, log: false}"
+            )
+    return {"name": name, "params": read}
 
 
+_NAMES = sorted({name for names in CANDIDATES.values() for name in names})
 _CANDIDATE_SCHEMA = {
     "anyOf": [
-        {"enum": list(CANDIDATES)},
+        {"enum": _NAMES},
+        {"type": "string", "pattern": f"^{_CLASS}$"},
         {
             "type": "object",
             "minProperties": 1,
             "maxProperties": 1,
-            "properties": {name: {"type": ["object", "null"]} for name in CANDIDATES},
+            "patternProperties": {f"^({'|'.join(_NAMES)}|{_CLASS})$": {"type": ["object", "null"]}},
             "additionalProperties": False,
         },
     ]
 }
 
 
+class Search(Section):
+    """How parameters are searched; every trial is cross-validated on the same folds."""
+
+    method: Literal["none", "grid", "random", "halving", "optuna"] = "none"
+    trials: int = Field(20, ge=1, le=10_000, description="Most trials of one candidate.")
+    timeout_seconds: float = Field(
+        300, gt=0, description="For the whole search; what is finished by then is compared."
+    )
+
+
+class Cost(Section):
+    """What a wrong answer costs, in any unit."""
+
+    false_positive: float = Field(ge=0, allow_inf_nan=False)
+    false_negative: float = Field(ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _something_costs(self) -> Cost:
+        if self.false_positive == self.false_negative == 0:
+            raise ValueError("both costs are 0: every threshold would do")
+        return self
+
+
+class Threshold(Section):
+    """The rule by which the threshold of a binary classifier is chosen; none means 0.5."""
+
+    maximize: Metric | None = None
+    precision_at_least: Share | None = None
+    recall_at_least: Share | None = None
+    cost: Cost | None = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Threshold:
+        if len(self.model_fields_set) > 1:
+            raise ValueError(f"one rule, not {len(self.model_fields_set)}")
+        if self.maximize is not None and self.maximize not in _AT_A_THRESHOLD:
+            raise ValueError(
+                f"{self.maximize} does not depend on a threshold; maximize one of "
+                f"{', '.join(_AT_A_THRESHOLD)}"
+            )
+        return self
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is 0.5, whatever the data."""
+        return not self.model_dump(exclude_none=True)
+
+
+def _threshold(value: Any) -> Any:
+    if value == "default":
+        return {}
+    if isinstance(value, str | int | float):
+        raise ValueError(
+            "it is default, {maximize: f1}, {precision_at_least: 0.95}, {recall_at_least: 0.9} or "
+            "{cost: {false_positive: 1, false_negative: 5}}"
+        )
+    return value
+
+
+class Tracking(Section):
+    """Where else the training is written down."""
+
+    mlflow: SecretStr = Field(description="MLflow's tracking URI.")
+
+
 class Training(Section):
     """Which candidates are tried, and by which metric the winner is chosen."""
 
-    seed: int = Field(42, ge=0)
-    metric: Metric = Field("f1", description="Ranks the candidates, by cross-validated mean.")
-    folds: int = Field(5, ge=2, le=50)
-    candidates: tuple[
-        Annotated[Candidate, BeforeValidator(_candidate), WithJsonSchema(_CANDIDATE_SCHEMA)], ...
-    ] = Field(
-        (
-            Candidate(name="logistic_regression"),
-            Candidate(name="random_forest"),
-            Candidate(name="lightgbm"),
-        ),
-        min_length=1,
-        description="Names, or `name: {parameter: value}`.",
+    seed: int = Field(42, ge=0, lt=2**32)
+    metric: Metric | None = Field(
+        None,
+        description="Ranks the candidates, by cross-validated mean; f1, or r2 for regression.",
     )
+    folds: int = Field(5, ge=2, le=50)
+    candidates: (
+        tuple[
+            Annotated[Candidate, BeforeValidator(_candidate), WithJsonSchema(_CANDIDATE_SCHEMA)],
+            ...,
+        ]
+        | None
+    ) = Field(
+        None,
+        min_length=1,
+        description="Names, module:Class, or `name: {parameter: value, list or range}`; "
+        "logistic_regression (ridge for regression), random_forest and lightgbm.",
+    )
+    search: Search = Search()
+    threshold: Annotated[Threshold, BeforeValidator(_threshold)] = Field(
+        Threshold(),
+        description="default (0.5), or a rule; chosen on out-of-fold predictions, binary only.",
+        json_schema_extra={"anyOf": [{"const": "default"}, {"type": "object"}]},
+    )
+    calibrate: Literal["none", "sigmoid", "isotonic"] = "none"
+    class_weight: Literal["none", "balanced"] = "none"
+    tracking: Tracking | None = None
+
+    def metric_of(self, task: Task) -> Metric:
+        """The metric that ranks."""
+        return self.metric or ("f1" if task == "classification" else "r2")
+
+    def candidates_of(self, task: Task) -> tuple[Candidate, ...]:
+        """The candidates that are tried."""
+        linear = "logistic_regression" if task == "classification" else "ridge"
+        defaults = (linear, "random_forest", "lightgbm")
+        return self.candidates or tuple(Candidate(name=name) for name in defaults)
+
+    @model_validator(mode="after")
+    def _search_fits_the_parameters(self) -> Training:
+        method = self.search.method
+        for candidate in self.candidates or ():
+            searched = candidate.space()
+            if searched and method == "none":
+                raise ValueError(
+                    f"search.method: {candidate.name} has a list or range of "
+                    f"{', '.join(searched)}; set it to grid, random, halving or optuna"
+                )
+            if method == "grid":
+                _checked_grid(candidate, self.search.trials)
+        return self
+
+
+def _checked_grid(candidate: Candidate, trials: int) -> None:
+    size = 1
+    for name, values in candidate.space().items():
+        if isinstance(values, Range):
+            raise ValueError(
+                f"search.method: grid needs a list, and {candidate.name}.{name} is a range"
+            )
+        size *= len(values)
+    if size > trials:
+        raise ValueError(
+            f"search.trials: the grid of {candidate.name} has {size} points; raise it from {trials}"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etl_ml.spec.section import Section
 
@@ -20,21 +20,40 @@ class Cleaning(Section):
 
 
 class Split(Section):
-    """Which rows train and which test; decided before anything is fitted, by identity."""
+    """Which rows train and which test; decided before anything is fitted."""
 
-    strategy: Literal["hash"] = "hash"
-    test_size: float = Field(0.2, gt=0, lt=1, description="Share of units that test.")
-    seed: int = Field(42, ge=0, description="The salt of the hash.")
+    strategy: Literal["hash", "stratified", "time", "group"] = Field(
+        "hash",
+        description="hash: by identity, the same tomorrow; stratified: equal shares of each class; "
+        "time: train strictly before test; group: a group is on one side.",
+    )
+    test_size: float = Field(0.2, gt=0, lt=1, description="Share that tests.")
+    column: str | None = Field(None, description="The time or group column.")
+    seed: int = Field(42, ge=0, description="The salt of the hash, the shuffle of the others.")
     keep_duplicates_together: bool = Field(
         True, description="Rows with equal features never sit on both sides."
     )
+
+    @model_validator(mode="after")
+    def _has_its_column(self) -> Split:
+        needed = self.strategy in ("time", "group")
+        if needed and self.column is None:
+            raise ValueError(f"column: name the {self.strategy} column")
+        if self.column is not None and not needed:
+            raise ValueError(f"column: strategy {self.strategy} has none; set time or group")
+        return self
 
 
 class Numeric(Section):
     """What happens to integer, float and boolean columns."""
 
-    impute: Literal["mean", "median", "most_frequent", "constant"] = Field(
-        "median", description="`constant` is 0."
+    impute: Literal["mean", "median", "most_frequent", "constant", "knn"] = Field(
+        "median",
+        description="`constant` is 0; `knn` the mean of five neighbours, up to 10,000 training "
+        "rows.",
+    )
+    add_indicator: bool = Field(
+        False, description="A feature that says where a value was missing in training."
     )
     scale: Literal["none", "standard", "robust", "minmax"] = "none"
 
@@ -53,8 +72,8 @@ class Categorical(Section):
     impute: Literal["most_frequent", "constant"] = Field(
         "most_frequent", description="`constant` makes missing a category of its own."
     )
-    encode: Literal["one_hot", "ordinal", "auto"] = Field(
-        "auto", description="`auto`: one-hot up to 20 categories, ordinal above."
+    encode: Literal["one_hot", "ordinal", "target", "auto"] = Field(
+        "auto", description="`auto`: one-hot up to 20 categories, target above."
     )
 
 
@@ -73,3 +92,11 @@ class Features(Section):
     outliers: Outliers = Outliers()
     categorical: Categorical = Categorical()
     datetime: Datetime = Datetime()
+    exclude: tuple[str, ...] = Field(
+        (), description="Columns that stay in the tables, and that no model sees."
+    )
+    function: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        description="module:function, from a pandas frame of feature columns to one, row by row.",
+    )

@@ -1,4 +1,4 @@
-"""Which rows train and which test: by what a row is, so that it is the same tomorrow."""
+"""Which rows train and which test, decided before anything is fitted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.identity import hash_rows
+from etl_ml.lake.identity import ROW, hash_rows
 from etl_ml.spec.error import EtlMlError, listed
 from etl_ml.spec.pipeline import Pipeline
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-_LEAST_UNITS = 30
+    Array = np.ndarray[Any, Any]
+
+_LEAST_UNITS, _LEAST_GROUPS = 30, 5
+_TENTHS = 10
 
 
 class SplitError(EtlMlError):
@@ -30,55 +33,170 @@ class Sides:
     test : bool array (n,)
     units : int64 array (n,); rows with one number are on one side, in one fold, drawn together
     columns : the columns that were hashed
-    unit : `features`, `primary_key` or `row`
+    unit : `features`, `primary_key`, `row` or `group`
+    left_out : bool array (n,), rows on neither side; None where there are none
+    order : int64 array (n,), the rank of each row's time, ties alike; None but for `time`
+    boundary : the first time that tests; None but for `time`
     """
 
-    test: np.ndarray[Any, Any]
-    units: np.ndarray[Any, Any]
+    test: Array
+    units: Array
     columns: tuple[str, ...]
     unit: str
+    left_out: Array | None = None
+    order: Array | None = None
+    boundary: Any = None
+
+    @property
+    def train(self) -> Array:
+        """Bool array (n,)."""
+        train: Array = ~self.test if self.left_out is None else ~self.test & ~self.left_out
+        return train
 
 
 def split(
     rows: pl.DataFrame, pipeline: Pipeline, previous: Mapping[str, Any] | None = None
 ) -> Sides:
-    """Put each unit of rows on the side that its hash says: test if hash(seed, unit) < test_size.
+    """Put each row on the side that `split.strategy` says.
+
+    hash: a unit tests if hash(seed, unit) < test_size, so that it is there tomorrow, too.
+    stratified: of each class (of a number, each tenth) the units with the smallest hashes test.
+    time: a row tests from the time on that leaves at least 1 - test_size of the rows before it;
+    rows of one time are on one side, and all that train are before all that test. A later row
+    whose features are those of a training row is on neither side with `keep_duplicates_together`.
+    group: groups are shuffled, and the first ones test, up to the share of rows that is nearest to
+    test_size; groups that share a feature row go together with `keep_duplicates_together`.
 
     Parameters
     ----------
     rows : frame of n clean rows
-    previous : the last run's `split.json`; its columns are hashed again as long as they exist, so
-        that a new column does not move old rows
+    previous : the last run's `split.json`; for `hash` its columns are hashed again as long as they
+        exist, so that a new column does not move old rows
 
     Raises
     ------
     SplitError
-        Fewer than 30 units on a side, a test share that is off by half, or a class that one side
-        lacks.
+        Fewer than 30 units (5 groups) on a side, a test share that is off by half, or a class that
+        one side lacks.
     """
-    import numpy as np
-
-    unit, columns = unit_columns(pipeline)
-    if previous and previous.get("unit") == unit and set(previous["columns"]) <= set(columns):
-        columns = tuple(previous["columns"])
-    hashes = hash_rows(rows.select(columns).to_arrow(), columns, str(pipeline.split.seed).encode())
-    share = hashes.view(">u8")[::2].astype(np.float64) / 2.0**64
-    test = share < pipeline.split.test_size
-    _, units = np.unique(hashes, return_inverse=True)
-    sides = Sides(test, units.astype(np.int64), columns, unit)
+    strategy = pipeline.split.strategy
+    if strategy == "time":
+        sides = _by_time(rows, pipeline)
+    elif strategy == "group":
+        sides = _by_group(rows, pipeline)
+    elif strategy == "stratified":
+        sides = _stratified(rows, pipeline)
+    else:
+        sides = _by_hash(rows, pipeline, previous)
     _fair(sides, rows[pipeline.target.column], pipeline)
     return sides
 
 
 def unit_columns(pipeline: Pipeline) -> tuple[str, tuple[str, ...]]:
-    """What is hashed to find a row's side, and what it is called."""
+    """What is hashed to find the rows that belong together, and what it is called."""
     features = tuple(pipeline.features_of())
     if pipeline.split.keep_duplicates_together:
         return "features", features
     key = pipeline.contract.primary_key
     if key and not set(key) & set(pipeline.cleaning.drop_columns):
         return "primary_key", key
-    return "row", features
+    return "row", features if pipeline.split.strategy == "hash" else (ROW,)
+
+
+def _by_hash(rows: pl.DataFrame, pipeline: Pipeline, previous: Mapping[str, Any] | None) -> Sides:
+    unit, columns = unit_columns(pipeline)
+    same = previous and (previous.get("strategy", "hash"), previous["unit"]) == ("hash", unit)
+    if previous and same and set(previous["columns"]) <= set(columns):
+        columns = tuple(previous["columns"])
+    hashes = _hashes(rows, columns, pipeline)
+    return Sides(_share(hashes) < pipeline.split.test_size, _numbers(hashes), columns, unit)
+
+
+def _stratified(rows: pl.DataFrame, pipeline: Pipeline) -> Sides:
+    """Of the units of each class, by majority of their rows, the same share tests."""
+    import numpy as np
+    import polars as pl
+
+    unit, columns = unit_columns(pipeline)
+    hashes = _hashes(rows, columns, pipeline)
+    units, share = _numbers(hashes), _share(hashes)
+    target = rows[pipeline.target.column]
+    if pipeline.target.task == "regression":
+        target = (target.rank("ordinal") * _TENTHS // (len(target) + 1)).cast(pl.Int64)
+    table = pl.DataFrame({"unit": units, "share": share, "label": target})
+    label = pl.col("label")
+    # The most frequent label; of several, the first, so that equal rows give equal sides.
+    of_unit = table.group_by("unit").agg(label.mode().min(), pl.col("share").first())
+    rank = pl.col("share").rank("ordinal").over("label")
+    wanted = (pl.len().over("label") * pipeline.split.test_size).round()
+    tested = of_unit.sort("unit").select((rank <= wanted).alias("test"))["test"].to_numpy()
+    return Sides(np.asarray(tested)[units], units, columns, unit)
+
+
+def _by_time(rows: pl.DataFrame, pipeline: Pipeline) -> Sides:
+    import numpy as np
+
+    unit, columns = unit_columns(pipeline)
+    times = rows[pipeline.split.column or ""]
+    ordered = times.sort()
+    first = int(np.ceil(len(rows) * (1 - pipeline.split.test_size)))
+    boundary = ordered[min(first, len(rows) - 1)] if len(rows) else None
+    later = (times >= boundary).to_numpy()
+    units = _numbers(_hashes(rows, columns, pipeline))
+    repeated = None
+    if pipeline.split.keep_duplicates_together:
+        repeated = later & np.isin(units, units[~later])
+    test = later if repeated is None else later & ~repeated
+    order = times.rank("dense").cast(int).to_numpy()
+    return Sides(test, units, columns, unit, repeated, order, boundary)
+
+
+def _by_group(rows: pl.DataFrame, pipeline: Pipeline) -> Sides:
+    import numpy as np
+
+    column = pipeline.split.column or ""
+    units = _numbers(_hashes(rows, (column,), pipeline))
+    if pipeline.split.keep_duplicates_together:
+        features = _numbers(_hashes(rows, tuple(pipeline.features_of()), pipeline))
+        units = _connected(units, features)
+    sizes = np.bincount(units)
+    shuffled = np.random.default_rng(pipeline.split.seed).permutation(len(sizes))
+    taken = np.cumsum(sizes[shuffled])
+    nearest = int(np.abs(taken - pipeline.split.test_size * len(rows)).argmin())
+    return Sides(np.isin(units, shuffled[: nearest + 1]), units, (column,), "group")
+
+
+def _connected(groups: Array, features: Array) -> Array:
+    """The number of the connected component of each row: groups linked by equal feature rows."""
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = int(groups.max(initial=-1)) + 1
+    size = count + int(features.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(groups), np.int8), (groups, count + features)), (size, size))
+    _, member = connected_components(links, directed=False)
+    return _numbers(member[groups])
+
+
+def _hashes(rows: pl.DataFrame, columns: Sequence[str], pipeline: Pipeline) -> Array:
+    return hash_rows(rows.select(columns).to_arrow(), columns, str(pipeline.split.seed).encode())
+
+
+def _share(hashes: Array) -> Array:
+    """Hashes as numbers from 0 to 1."""
+    import numpy as np
+
+    share: Array = hashes.view(">u8")[::2].astype(np.float64) / 2.0**64
+    return share
+
+
+def _numbers(values: Array) -> Array:
+    """Equal values as equal numbers from 0 on."""
+    import numpy as np
+
+    _, numbers = np.unique(values, return_inverse=True)
+    return numbers.astype(np.int64)
 
 
 def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
@@ -86,25 +204,23 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
 
     wanted, share = pipeline.split.test_size, float(sides.test.mean())
     counts = {
-        "train": len(np.unique(sides.units[~sides.test])),
+        "train": len(np.unique(sides.units[sides.train])),
         "test": len(np.unique(sides.units[sides.test])),
     }
+    grouped = sides.unit == "group"
+    named, least = ("groups", _LEAST_GROUPS) if grouped else ("different rows", _LEAST_UNITS)
     seen = (
-        f"{len(sides.test)} rows, {counts['train']} different ones train, {counts['test']} test; "
+        f"{len(sides.test)} rows, {counts['train']} {named} train, {counts['test']} test; "
         f"test share {share:.1%} of rows"
     )
-    fix = "give it more rows, or another split.test_size or split.seed" + (
-        "; where equal rows are different cases, name contract.primary_key and set "
-        "split.keep_duplicates_together: false"
-        if sides.unit == "features"
-        else ""
-    )
-    if min(counts.values()) < _LEAST_UNITS:
+    if sides.left_out is not None and sides.left_out.any():
+        seen += f"; {int(sides.left_out.sum())} later rows repeat training rows and are left out"
+    if min(counts.values()) < least:
         raise SplitError(
-            f"{pipeline.name}: a side of the split has fewer than {_LEAST_UNITS} different rows.",
+            f"{pipeline.name}: a side of the split has fewer than {least} {named}.",
             seen=seen,
             where="split",
-            fix=fix,
+            fix=_advice(sides, pipeline),
         )
     if not 0.5 * wanted <= share <= 1.5 * wanted:
         repeated = sum(counts.values()) < len(sides.test)
@@ -115,22 +231,42 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
             f"{pipeline.name}: the split is far from split.test_size {wanted:g}: {cause}.",
             seen=seen,
             where="split",
-            fix=fix,
+            fix=_advice(sides, pipeline),
         )
+    if pipeline.target.task == "regression":
+        return
     classes = set(target.unique())
-    for side, rows in (("train", ~sides.test), ("test", sides.test)):
+    for side, rows in (("train", sides.train), ("test", sides.test)):
         if lacking := classes - set(target.filter(rows).unique()):
             raise SplitError(
                 f"{pipeline.name}: no {side} row is of class {listed(sorted(map(repr, lacking)))}.",
                 seen=seen,
                 where="split",
-                fix=fix,
+                fix=_advice(sides, pipeline),
             )
 
 
-def leaks(
-    train: Sequence[Any] | np.ndarray[Any, Any], test: Sequence[Any] | np.ndarray[Any, Any]
-) -> int:
+def _advice(sides: Sides, pipeline: Pipeline) -> str:
+    strategy = pipeline.split.strategy
+    advice = "give it more rows, or another split.test_size" + (
+        "" if strategy == "time" else " or split.seed"
+    )
+    if strategy == "hash":
+        advice += ", or split.strategy: stratified"
+    if sides.unit == "features":
+        advice += (
+            "; where equal rows are different cases, name contract.primary_key and set "
+            "split.keep_duplicates_together: false"
+        )
+    elif strategy == "group" and pipeline.split.keep_duplicates_together:
+        advice += (
+            "; groups that share a feature row go together: where equal rows are different cases, "
+            "set split.keep_duplicates_together: false"
+        )
+    return advice
+
+
+def leaks(train: Sequence[Any] | Array, test: Sequence[Any] | Array) -> int:
     """How many different values stand on both sides."""
     import numpy as np
 

@@ -71,7 +71,7 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
         if column.unique and name not in repeated:
             checked = _mark_repeated(checked, name)
             repeated[name] = _repeated(name)
-    required = {pipeline.target.column, *contract.primary_key}
+    required = pipeline.required()
     rules = [
         rule
         for name, column in contract.columns.items()

@@ -47,3 +47,10 @@ def check_target(sizes: Mapping[object, int], pipeline: Pipeline) -> dict[str, s
                 f"{target.column} ({classes})."
             }
     return {}
+
+
+def check_range(low: float | None, high: float | None, pipeline: Pipeline) -> dict[str, str]:
+    """The problem of a target that is predicted as a number: it may not be one and the same."""
+    if low is None or high is None or low == high:
+        return {"target": f"{pipeline.target.column} has one value only; nothing can be learned."}
+    return {}

@@ -20,7 +20,7 @@ from etl_ml.validate.profile import profile
 from etl_ml.validate.quarantine import REASONS
 from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule
 from etl_ml.validate.sample import RowSample
-from etl_ml.validate.target import check_target
+from etl_ml.validate.target import check_range, check_target
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,9 +116,7 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
     ]
     problems = _problems(report, rules, broken, pipeline)
     if report["valid_rows"]:
-        target = pipeline.target.column
-        labels = valid.group_by(target).len().collect(engine="streaming").sort(target)
-        problems |= check_target(dict(labels.iter_rows()), pipeline)
+        problems |= _check_target(valid, pipeline)
     report["passed"] = not problems
     report["checks"] = [*checks, *_table_checks(problems)]
     bad = _with_reasons(rejected, rules).select(*names, ROW, ORIGINAL, REASONS)
@@ -242,3 +240,14 @@ def _table_checks(problems: dict[str, str]) -> list[dict[str, Any]]:
         }
         for name in ("row_count", "quarantined_share", "target")
     ]
+
+
+def _check_target(valid: pl.LazyFrame, pipeline: Pipeline) -> dict[str, str]:
+    import polars as pl
+
+    target = pipeline.target.column
+    if pipeline.target.task == "regression":
+        ends = valid.select(low=pl.col(target).min(), high=pl.col(target).max())
+        return check_range(*ends.collect(engine="streaming").row(0), pipeline)
+    labels = valid.group_by(target).len().collect(engine="streaming").sort(target)
+    return check_target(dict(labels.iter_rows()), pipeline)

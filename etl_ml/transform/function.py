@@ -1,0 +1,150 @@
+"""The user's own feature function: found, called, and held to what it promises."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+import polars as pl
+
+from etl_ml.spec.error import EtlMlError, bounded, listed, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Function = Callable[[pd.DataFrame], pd.DataFrame]
+
+_ASKED_AGAIN = 20
+
+
+class FeatureFunctionError(EtlMlError):
+    """A feature function that cannot be found, fails, or does not work row by row."""
+
+
+def find_function(name: str) -> Function:
+    """Import `module:function`.
+
+    Raises
+    ------
+    FeatureFunctionError
+        There is no such module, or nothing to call in it.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise FeatureFunctionError(
+            f"features.function {name!r} cannot be imported: {error}.",
+            where="features.function",
+            fix=f"put {module_name.partition('.')[0]} where Python finds it, beside the project",
+        ) from None
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        close = nearest(attribute, dir(module))
+        raise FeatureFunctionError(
+            f"features.function {name!r}: {module_name} has no function {attribute!r}.",
+            where=getattr(module, "__file__", None),
+            close=repr(close) if close else None,
+            fix="name a function of the module",
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def call_function(
+    name: str, frame: pl.DataFrame, *, check: bool = False, sensitive: bool = False
+) -> pl.DataFrame:
+    """Ask the function for the features of n rows.
+
+    Parameters
+    ----------
+    check : ask it again for the first 20 rows alone, which must come out the same
+    sensitive : whether what it says when it fails may hold values that are shown nowhere
+
+    Raises
+    ------
+    FeatureFunctionError
+        It fails, returns something else than a frame of the same n rows in the same order, or
+        makes a row's values depend on other rows.
+    """
+    function = find_function(name)
+    found = _called(function, name, frame, sensitive)
+    if check:
+        few = _called(function, name, frame.head(_ASKED_AGAIN), sensitive)
+        whole = found.head(_ASKED_AGAIN)
+        moved = [c for c in whole.columns if c not in few.columns or not _same(whole[c], few[c])]
+        if moved:
+            raise FeatureFunctionError(
+                f"features.function {name!r} does not work row by row: column {moved[0]!r} of a "
+                "row changes with the other rows that are there.",
+                where="features.function",
+                fix="make each row's features of that row alone; what is learned from many rows "
+                "belongs into an estimator",
+            )
+    return found
+
+
+def _called(function: Function, name: str, frame: pl.DataFrame, sensitive: bool) -> pl.DataFrame:
+    import pandas as pd
+
+    given = frame.to_pandas()
+    try:
+        found = function(given.copy())
+    except Exception as error:
+        # The function is the user's, and may raise anything.
+        missing = isinstance(error, KeyError | AttributeError)
+        told = "" if sensitive and not missing else f": {bounded(str(error), 200)}"
+        raise FeatureFunctionError(
+            f"features.function {name!r} failed: {type(error).__name__}{told}."
+            + (" The target is no feature, and is not there." if missing else ""),
+            seen=f"it was given the columns {listed(frame.columns)}",
+            where="features.function",
+            fix="correct the function",
+        ) from (None if sensitive else error)
+    if not isinstance(found, pd.DataFrame):
+        _broken(name, f"returned {type(found).__name__}, not a pandas frame")
+    if len(found) != len(given):
+        _broken(name, f"returned {len(found)} rows for {len(given)}")
+    if not found.index.equals(given.index):
+        _broken(name, "returned the rows in another order, or with another index")
+    if not len(found.columns):
+        _broken(name, "returned no column")
+    if not found.columns.is_unique:
+        _broken(name, f"returned two columns {found.columns[found.columns.duplicated()][0]!r}")
+    try:
+        return pl.from_pandas(found.rename(columns=str))
+    except (TypeError, ValueError, NotImplementedError):
+        mixed = [str(c) for c in found.columns if found[c].dtype == object]
+        _broken(name, f"returned values of several types in one of the columns {listed(mixed)}")
+
+
+def _broken(name: str, how: str) -> NoReturn:
+    raise FeatureFunctionError(
+        f"features.function {name!r} {how}.",
+        where="features.function",
+        fix="return a frame with a row for each row that was given, in the same order",
+    )
+
+
+def _same(one: pl.Series, other: pl.Series) -> bool:
+    if one.dtype.is_numeric() and other.dtype.is_numeric():
+        first, second = one.cast(pl.Float64), other.cast(pl.Float64)
+        close = (first - second).abs() <= 1e-9 * (1 + first.abs())
+        alike = close | (first.eq_missing(second)) | (first.is_nan() & second.is_nan())
+        return bool(alike.fill_null(False).all())
+    if one.dtype != other.dtype:  # nothing but nulls among the few
+        return one.null_count() == len(one) or other.null_count() == len(other)
+    return bool(one.eq_missing(other).all())
+
+
+def kind_of(dtype: pl.DataType) -> str | None:
+    """The contracted type that fits a column which the function made; None if none does."""
+    if dtype == pl.Boolean:
+        return "boolean"
+    if dtype.is_numeric():
+        return "float"
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return "string"
+    if dtype == pl.Date:
+        return "date"
+    return "datetime" if dtype == pl.Datetime else None
