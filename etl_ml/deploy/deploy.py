@@ -11,6 +11,8 @@ from etl_ml.deploy.verify import TOLERANCE, NotLoadable, largest_difference
 from etl_ml.lake import ChampionChanged, Lake, Log, Run, Version
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train import load_model
+from etl_ml.train.metrics import answers_of
+from etl_ml.train.trusted import own_types
 from etl_ml.transform import rows_of
 
 _ASKED = 1_000
@@ -54,11 +56,11 @@ def deploy(
         return Deployment(skipped=tuple(report["reasons"]))
     version = trained_model.version
     lineage = Run(lake, pipeline.name, run_id).closure("trained_model", version)
-    model = load_model(trained_model)
+    model = load_model(trained_model, pipeline)
     rows = rows_of(clean.table.scan(), arrays.read("test_rows.npy")[:_ASKED])
     asked = rows.select(list(pipeline.features_of()))
     # What training answers: from its own features, not through the stored preprocessor.
-    expected = model.estimator.predict_proba(arrays.read("test_features.npy")[:_ASKED])
+    expected = answers_of(model.estimator, arrays.read("test_features.npy")[:_ASKED])
     validated = lake.open(pipeline.name, "validated_data", lineage["validated_data"])
     content = {
         "model.skops": trained_model.read("model.skops"),
@@ -68,17 +70,19 @@ def deploy(
         "model_card.md": evaluation.read("model_card.md"),
         "requirements.txt": requirements(),
     }
+    if trained_model.read("onnx_report.json")["converted"]:
+        content["model.onnx"] = trained_model.read("model.onnx")
     package = pack(lake, pipeline.name, version, content, lineage)
     try:
-        difference = largest_difference(package, asked, expected)
+        difference = largest_difference(package, asked, expected, own_types(pipeline))
     except NotLoadable as error:
         return Deployment(problem=f"{error}\nThe champion stays.")
     if not difference <= TOLERANCE:  # NaN is no answer
         return Deployment(
-            problem=f"loaded in a fresh process, the model's probabilities differ from training's "
+            problem=f"loaded in a fresh process, the model's answers differ from training's "
             f"by up to {difference:.2g}; {TOLERANCE:g} is allowed. The champion stays."
         )
-    metric, compared = pipeline.training.metric, report["champion"]
+    metric, compared = pipeline.metric, report["champion"]
     try:
         Log(lake, pipeline.name).promote(
             version,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake import Lake
 from etl_ml.lake.backend import AlreadyExists
 from etl_ml.lake.documents import dump_json
-from etl_ml.lake.estimator import load_estimator
 from etl_ml.lake.writer import encoded, file_ref
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
@@ -22,7 +21,7 @@ from etl_ml.spec.pipeline import Pipeline
 if TYPE_CHECKING:
     import polars as pl
 
-    from etl_ml.train.model import TabularClassifier
+    from etl_ml.train.model import Model
 
 FORMAT = 1
 _SAMPLE = 20
@@ -83,14 +82,11 @@ class Package:
         return data
 
     @cached_property
-    def model(self) -> TabularClassifier:
+    def model(self) -> Model:
         """The model; hashes are checked before the first byte is parsed."""
-        from etl_ml.train.trusted import MODEL
+        from etl_ml.train.trusted import read_model
 
-        model: TabularClassifier = load_estimator(
-            self.read("model.skops"), trusted=MODEL, name=f"{self.url}/model.skops"
-        )
-        return model
+        return read_model(self.read("model.skops"), name=f"{self.url}/model.skops")
 
 
 def pack(
@@ -172,9 +168,7 @@ def open_package(lake: Lake, pipeline: str, version: str) -> Package:
     return Package(lake, pipeline, version, manifest)
 
 
-def signature(
-    pipeline: Pipeline, model: TabularClassifier, rows: pl.DataFrame, answers: Any
-) -> dict[str, Any]:
+def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any) -> dict[str, Any]:
     """What `signature.json` holds: inputs, output, and sample rows with their expected answers.
 
     Where a feature is sensitive there is no sample: its values are shown nowhere.
@@ -184,7 +178,8 @@ def signature(
     sample: dict[str, Any] | None = None
     if not any(column.sensitive for column in features.values()):
         shown = rows.select(list(features)).head(_SAMPLE)
-        sample = {"rows": shown.to_dicts(), "probabilities": answers[: len(shown)]}
+        said = "probabilities" if model.classes else "predictions"
+        sample = {"rows": shown.to_dicts(), said: answers[: len(shown)]}
     return {
         "inputs": [
             {"name": name, "type": column.type, "nullable": column.nullable}
@@ -193,8 +188,8 @@ def signature(
         "output": {
             "column": target.column,
             "task": target.task,
-            "classes": model.classes,
-            "threshold": model.threshold,
+            "classes": list(model.classes),
+            "threshold": model.threshold if len(model.classes) == 2 else None,
         },
         "sample": sample,
     }

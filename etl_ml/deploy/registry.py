@@ -5,7 +5,10 @@ from __future__ import annotations
 from etl_ml.deploy.package import Package, open_package
 from etl_ml.evaluate import Incumbent
 from etl_ml.lake import Lake, Log, Run
+from etl_ml.lake.estimator import UntrustedModel
+from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train import load_model
+from etl_ml.train.model import Model
 
 _HISTORY = 20
 
@@ -29,16 +32,26 @@ def champion_lineage(lake: Lake, pipeline: str) -> dict[str, str] | None:
     return {**above, "trained_model": head.version}
 
 
-def incumbent(lake: Lake, pipeline: str, metric: str) -> Incumbent | None:
-    """The champion with its training rows and the scores of the champions before it."""
-    lineage = champion_lineage(lake, pipeline)
+def incumbent(lake: Lake, pipeline: Pipeline) -> Incumbent | None:
+    """The champion with its training rows and the scores of the champions before it.
+
+    One that holds what is not trusted here any more is not loaded: it says so where it is compared.
+    """
+    name, metric = pipeline.name, pipeline.metric
+    lineage = champion_lineage(lake, name)
     if lineage is None:
         return None
-    arrays = lake.open(pipeline, "transformed_arrays", lineage["transformed_arrays"])
-    past = Log(lake, pipeline).entries(last=_HISTORY)
+    arrays = lake.open(name, "transformed_arrays", lineage["transformed_arrays"])
+    past = Log(lake, name).entries(last=_HISTORY)
+    stored = lake.open(name, "trained_model", lineage["trained_model"])
+    model: Model | UntrustedModel
+    try:
+        model = load_model(stored, pipeline)
+    except UntrustedModel as error:
+        model = error
     return Incumbent(
         version=lineage["trained_model"],
-        model=load_model(lake.open(pipeline, "trained_model", lineage["trained_model"])),
+        model=model,
         trained_on=arrays.read("train_rows.npy"),
         history=tuple(entry.value for entry in past if entry.metric == metric),
     )

@@ -6,9 +6,11 @@ writes probabilities (.npy).
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from etl_ml.deploy.package import Package
 from etl_ml.spec.error import EtlMlError
+from etl_ml.train.trusted import VARIABLE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,14 +32,20 @@ class NotLoadable(EtlMlError):
 
 
 def largest_difference(
-    package: Package, rows: pl.DataFrame, expected: np.ndarray[Any, Any]
+    package: Package,
+    rows: pl.DataFrame,
+    expected: np.ndarray[Any, Any],
+    trusted: Collection[str] = (),
 ) -> float:
     """The largest difference between a package's answers and the expected ones; NaN if one is NaN.
+
+    Of predicted numbers above 1, as a share of the largest.
 
     Parameters
     ----------
     rows : frame of n rows before preprocessing
-    expected : float array (n, k), the probabilities that training gave
+    expected : float array (n, k), the probabilities that training gave, or (n,), its numbers
+    trusted : the classes and functions of its pipeline that the fresh process may use
 
     Raises
     ------
@@ -50,7 +59,12 @@ def largest_difference(
         command = [sys.executable, "-m", "etl_ml.deploy.verify", *arguments]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_SECONDS, check=False
+                command,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+                env=_environment(trusted),
             )
         except subprocess.TimeoutExpired:
             raise NotLoadable(
@@ -70,7 +84,20 @@ def largest_difference(
         answers = np.load(answered, allow_pickle=False)
     if answers.shape != expected.shape:
         return float("inf")
-    return float(np.abs(answers - expected).max(initial=0.0))
+    difference = float(np.abs(answers - expected).max(initial=0.0))
+    # Of numbers, as a share of the largest one: there is no telling their unit.
+    return (
+        difference if expected.ndim == 2 else difference / max(1.0, float(np.abs(expected).max()))
+    )
+
+
+def _environment(trusted: Collection[str]) -> dict[str, str]:
+    """Of the fresh process: what is trusted is named there, and can be imported."""
+    if not trusted:
+        return dict(os.environ)
+    named = [*filter(None, [os.environ.get(VARIABLE)]), *sorted(trusted)]
+    path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
+    return dict(os.environ) | {VARIABLE: ",".join(named), "PYTHONPATH": path}
 
 
 def _main(url: str, pipeline: str, version: str, rows: str, answers: str) -> None:
@@ -80,7 +107,7 @@ def _main(url: str, pipeline: str, version: str, rows: str, answers: str) -> Non
     from etl_ml.lake import open_lake
 
     package = open_package(open_lake(url), pipeline, version)
-    np.save(answers, package.model.predict_proba(pl.read_ipc(rows)))
+    np.save(answers, package.model.answers(pl.read_ipc(rows)))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etl_ml.lake.estimator import UntrustedModel
 from etl_ml.spec.evaluation import Champion as ChampionSpec
-from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
+from etl_ml.spec.training import UNBOUNDED
+from etl_ml.train.metrics import AnyScores, bootstrap, greater_is_better, scores_of
+from etl_ml.transform.function import FeatureFunctionError
 from etl_ml.transform.preprocessor import UnusableFrame
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from etl_ml.train.model import TabularClassifier
+    from etl_ml.train.model import Model
 
 Array = np.ndarray[Any, Any]
 
@@ -30,18 +33,19 @@ class Incumbent:
 
     Attributes
     ----------
+    model : or why it may not be loaded here
     trained_on : text array, the `_etl_ml_row` of its training rows
     history : the test scores of the last champions in the training metric, this one's included
     """
 
     version: str
-    model: TabularClassifier
+    model: Model | UntrustedModel
     trained_on: Array
     history: tuple[float, ...]
 
 
 def compare(
-    challenger: Scores,
+    challenger: AnyScores,
     rows: pl.DataFrame,
     row_ids: Array,
     units: Array,
@@ -92,27 +96,27 @@ def compare(
     report["rows"] = kept
     if kept < _LEAST_COMPARED or 2 * kept < len(row_ids):
         return report | {
-            "reason": f"only {kept} of {len(row_ids)} test rows are new to the champion: "
-            "the gates decide"
+            "reason": f"{kept} of {len(row_ids)} test rows are new to the champion, "
+            "too few to compare on: the gates decide"
         }
     target = challenger.target[unseen]
-    if len(np.unique(target)) < len(classes):
+    if classes and len(np.unique(target)) < len(classes):
         return report | {"reason": "the rows new to the champion lack a class: the gates decide"}
-    probabilities = _answers(incumbent.model, rows.filter(unseen), classes)
-    if isinstance(probabilities, str):
-        return report | {"reason": f"{probabilities}: the gates decide"}
-    champion = Scores(target, probabilities, incumbent.model.threshold)
-    new = Scores(target, challenger.probabilities[unseen], challenger.threshold)
+    answers = _answers(incumbent.model, rows.filter(unseen), classes)
+    if isinstance(answers, str) or isinstance(incumbent.model, UntrustedModel):
+        return report | {"reason": f"{answers}: the gates decide"}
+    champion = scores_of(target, answers, incumbent.model.threshold)
+    new = challenger.on(unseen)
     sign = 1.0 if greater_is_better(metric) else -1.0
     drawn = bootstrap([new, champion], [metric], units[unseen], seed=seed)
     differences = sign * (drawn[0, 0] - drawn[1, 0])
     tail = 50 * (1 - rule.confidence)
     low, high = np.nanpercentile(differences, [tail, 100 - tail])
     difference = sign * (new.value(metric) - champion.value(metric))
-    rarer = int(np.bincount(target).min())
+    rarer = int(np.bincount(target).min()) if classes else kept
     small = kept < _LEAST_ROWS or rarer < _LEAST_OF_CLASS
     margin = rule.margin
-    if metric == "log_loss":  # not bounded by 1: the margin is a share of the champion's value
+    if metric in UNBOUNDED:  # in units of its own: the margin is a share of the champion's value
         margin *= champion.value(metric)
     best = max((sign * value for value in incumbent.history), default=None)
     passed, reason = _judge(
@@ -125,13 +129,18 @@ def compare(
         None if best is None else sign * challenger.value(metric) - best,
     )
     if small:
-        reason += f" ({kept} rows, {rarer} of the rarer class: too few for the interval to count)"
+        of_class = f", {rarer} of the rarer class" if classes else ""
+        reason += f" ({kept} rows{of_class}: too few for the interval to count)"
     found = {"difference": difference, "low": float(low), "high": float(high)}
     return report | found | {"passed": passed, "reason": reason}
 
 
-def _answers(model: TabularClassifier, rows: pl.DataFrame, classes: Sequence[Any]) -> Array | str:
-    """The champion's probabilities in the challenger's order of classes, or why there are none."""
+def _answers(
+    model: Model | UntrustedModel, rows: pl.DataFrame, classes: Sequence[Any]
+) -> Array | str:
+    """The champion's answers, in the challenger's order of classes, or why there are none."""
+    if isinstance(model, UntrustedModel):
+        return f"the champion cannot be loaded ({model.what.rstrip('.')})"
     known = list(model.classes)
     if set(known) != set(classes):
         return f"the champion knows the classes {known}, the challenger {list(classes)}"
@@ -139,10 +148,10 @@ def _answers(model: TabularClassifier, rows: pl.DataFrame, classes: Sequence[Any
     if absent:
         return f"the champion needs columns that are gone ({', '.join(absent[:5])})"
     try:
-        probabilities = model.predict_proba(rows)
-    except UnusableFrame as error:  # a column's type has changed in the contract
+        answers = model.answers(rows)
+    except (UnusableFrame, FeatureFunctionError) as error:  # a type, or a function, has changed
         return f"the champion cannot read today's rows ({error.what.rstrip('.')})"
-    return probabilities[:, [known.index(label) for label in classes]]
+    return answers[:, [known.index(label) for label in classes]] if classes else answers
 
 
 def _judge(

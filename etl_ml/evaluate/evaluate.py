@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from etl_ml.evaluate.card import model_card
+from etl_ml.evaluate.card import card_html, model_card
 from etl_ml.evaluate.champion import Incumbent, compare
 from etl_ml.evaluate.importance import permutation_importance
 from etl_ml.evaluate.pictures import draw
+from etl_ml.evaluate.slices import missed, slice_metrics
 from etl_ml.lake import Version
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.training import METRICS
 from etl_ml.train import load_model
-from etl_ml.train.metrics import Scores, bootstrap, greater_is_better
+from etl_ml.train.metrics import Scores, answers_of, bootstrap, greater_is_better, scores_of
 from etl_ml.transform import rows_of
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +35,11 @@ class Evaluation:
 
     def files(self) -> dict[str, Any]:
         """The asset's files by name."""
-        named = {"evaluation_report.json": self.report, "model_card.md": self.card}
+        named = {
+            "evaluation_report.json": self.report,
+            "model_card.md": self.card,
+            "model_card.html": card_html(self.card, self.pictures),
+        }
         return named | self.pictures
 
 
@@ -58,21 +63,22 @@ def evaluate(
         Intervals are 95 % bootstrap percentiles over units of rows (Efron and Tibshirani 1993).
     """
     wanted = pipeline.evaluation
-    metric = pipeline.training.metric
-    model, winner = load_model(trained_model), trained_model.read("leaderboard.json")[0]
+    metric, task = pipeline.metric, pipeline.target.task
+    metrics = METRICS[task]
+    model, winner = load_model(trained_model, pipeline), trained_model.read("leaderboard.json")[0]
     target, units = arrays.read("test_target.npy"), arrays.read("test_units.npy")
     features, row_ids = arrays.read("test_features.npy"), arrays.read("test_rows.npy")
-    scores = Scores(target, model.estimator.predict_proba(features), model.threshold)
-    known = Scores(
+    scores = scores_of(target, answers_of(model.estimator, features), model.threshold)
+    known = scores_of(
         arrays.read("train_target.npy"),
-        model.estimator.predict_proba(arrays.read("train_features.npy")),
+        answers_of(model.estimator, arrays.read("train_features.npy")),
         model.threshold,
     )
-    drawn = bootstrap([scores], METRICS, units, seed=pipeline.training.seed)[0]
+    drawn = bootstrap([scores], metrics, units, seed=pipeline.training.seed)[0]
     low, high = np.nanpercentile(drawn, [(100 - _CONFIDENCE) / 2, (100 + _CONFIDENCE) / 2], axis=1)
     measured = {
         name: {"value": scores.value(name), "low": low[i], "high": high[i]}
-        for i, name in enumerate(METRICS)
+        for i, name in enumerate(metrics)
     }
     gates: dict[str, Any] = {
         name: {
@@ -98,29 +104,38 @@ def evaluate(
         model.classes,
         seed=pipeline.training.seed,
     )
-    reasons = _reasons(gates, overfit, champion)
+    contracted = {name: pipeline.contract.columns[name] for name in wanted.slices}
+    limits: dict[str, float] = dict(wanted.gates.items())
+    slices = slice_metrics(
+        scores, test, units, contracted, metrics, limits, seed=pipeline.training.seed
+    )
+    reasons = _reasons(gates, overfit, champion) + _of_slices(slices) + _of_threshold(winner)
     importance = permutation_importance(
         model, features, target, metric, seed=pipeline.training.seed
     )
     report = {
-        "task": pipeline.target.task,
+        "task": task,
         "model": {"candidate": winner["candidate"], "params": winner["params"]},
-        "classes": model.classes,
+        "classes": list(model.classes),
         "rows": {"train": len(known.target), "test": len(target)},
-        "threshold": model.threshold,
-        "metrics": {"train": {name: known.value(name) for name in METRICS}, "test": measured},
-        "confusion_matrix": scores.confusion()[0].astype(int).tolist(),
+        "threshold": model.threshold if len(model.classes) == 2 else None,
+        "threshold_rule": winner.get("threshold"),
+        "metrics": {"train": {name: known.value(name) for name in metrics}, "test": measured},
+        "confusion_matrix": scores.confusion()[0].astype(int).tolist()
+        if isinstance(scores, Scores)
+        else None,
         "importance": importance,
         "gates": gates,
         "overfit": overfit,
-        "slices": {},
+        "slices": slices,
         "champion": champion,
         "deployable": not reasons,
         "reasons": reasons,
     }
     lineage = {v.manifest.asset: v.version for v in (clean, arrays, trained_model)}
+    notes = arrays.read("preprocessing_report.json")
     pictures = draw(scores, model.classes, importance, metric)
-    return Evaluation(report, model_card(report, pipeline, lineage), pictures)
+    return Evaluation(report, model_card(report, pipeline, lineage, notes), pictures)
 
 
 def _within(metric: str, value: float, limit: float) -> bool:
@@ -159,3 +174,25 @@ def _reasons(
     if champion is not None and champion["passed"] is False:
         reasons.append(f"champion {champion['version']}: {champion['reason']}")
     return reasons
+
+
+def _of_slices(slices: Mapping[str, Any]) -> list[str]:
+    reasons = []
+    for column, value, metric in missed(slices):
+        found = slices[column][value]
+        measured, limit = found["metrics"][metric], found["gates"][metric]["limit"]
+        reasons.append(
+            f"where {column} is {value}, {metric} {measured['value']:.4f} "
+            f"({measured['low']:.4f} to {measured['high']:.4f}) misses its gate {limit:g}"
+        )
+    return reasons
+
+
+def _of_threshold(winner: Mapping[str, Any]) -> list[str]:
+    chosen = winner.get("threshold")
+    if chosen is None or chosen["reached"]:
+        return []
+    return [
+        f"no threshold has {chosen['rule']} on out-of-fold rows; the nearest is "
+        f"{chosen['found']:.4f}"
+    ]

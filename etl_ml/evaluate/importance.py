@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.train.metrics import Scores, greater_is_better
+from etl_ml.train.metrics import answers_of, greater_is_better, scores_of
 
 if TYPE_CHECKING:
-    from etl_ml.train.model import TabularClassifier
+    from etl_ml.train.model import Model
 
 _REPEATS = 5
 _MOST_ROWS = 5_000
 
 
 def permutation_importance(
-    model: TabularClassifier,
+    model: Model,
     features: np.ndarray[Any, Any],
     target: np.ndarray[Any, Any],
     metric: str,
@@ -38,14 +38,13 @@ def permutation_importance(
         features, target = features[chosen], target[chosen]
 
     def score(values: np.ndarray[Any, Any]) -> float:
-        probabilities = model.estimator.predict_proba(values)
-        return Scores(target, probabilities, model.threshold).value(metric)
+        return scores_of(target, answers_of(model.estimator, values), model.threshold).value(metric)
 
     sign = 1 if greater_is_better(metric) else -1
     before = score(features)
     source = np.asarray(model.preprocessor.source_of())
     found = []
-    for column in model.preprocessor.columns:
+    for column in model.preprocessor.kinds_:
         places = np.flatnonzero(source == column)
         if not len(places):
             continue

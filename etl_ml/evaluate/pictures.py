@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.train.metrics import Scores
+from etl_ml.train.metrics import AnyScores, Scores
+from etl_ml.train.regression_metrics import RegressionScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_CURVES = 10
 _MOST_BARS = 20
+_MOST_POINTS = 3_000
 _BLUE = "#2563a8"
 
 
 def draw(
-    scores: Scores, classes: Sequence[Any], importance: Sequence[dict[str, Any]], metric: str
+    scores: AnyScores, classes: Sequence[Any], importance: Sequence[dict[str, Any]], metric: str
 ) -> dict[str, bytes]:
     """The evaluation's pictures by file name; equal input gives equal bytes."""
+    if isinstance(scores, RegressionScores):
+        return {
+            "predicted.png": _picture(lambda axes: _predicted(axes, scores)),
+            "residuals.png": _picture(lambda axes: _residuals(axes, scores)),
+            "importance.png": _picture(lambda axes: _importance(axes, importance, metric)),
+        }
     kinds = [1] if len(classes) == 2 else list(range(len(classes)))[:_MOST_CURVES]
     return {
         "roc.png": _picture(lambda axes: _roc(axes, scores, classes, kinds)),
@@ -124,6 +132,23 @@ def _calibration(axes: Axes, scores: Scores) -> None:
         title="Calibration, test rows", xlabel="Predicted probability", ylabel="Observed share"
     )
     axes.legend(loc="upper left", frameon=False)
+
+
+def _predicted(axes: Axes, scores: RegressionScores) -> None:
+    ends = [min(scores.target.min(), scores.predicted.min())]
+    ends.append(max(scores.target.max(), scores.predicted.max()))
+    axes.plot(ends, ends, color="grey", linestyle=":", label="perfect")
+    shown = slice(None, None, max(1, len(scores.target) // _MOST_POINTS))
+    axes.scatter(scores.predicted[shown], scores.target[shown], s=9, alpha=0.5, color=_BLUE)
+    told = f"R² {scores.value('r2'):.3f}"
+    axes.set(title=f"Predicted and true, test rows, {told}", xlabel="Predicted", ylabel="True")
+    axes.legend(loc="upper left", frameon=False)
+
+
+def _residuals(axes: Axes, scores: RegressionScores) -> None:
+    axes.hist(scores.target - scores.predicted, bins=40, color=_BLUE)
+    axes.axvline(0, color="grey", linestyle=":")
+    axes.set(title="Residuals, test rows", xlabel="True less predicted", ylabel="Rows")
 
 
 def _importance(axes: Axes, importance: Sequence[dict[str, Any]], metric: str) -> None:

@@ -73,6 +73,13 @@ def _renumber(node: Any, ids: dict[int, int], files: dict[str, str]) -> None:
             _renumber(value, ids, files)
 
 
+def unknown_types(data: bytes, trusted: Collection[str]) -> list[str]:
+    """The types in a serialised estimator that are neither skops' own safe ones nor trusted."""
+    from skops.io import get_untrusted_types
+
+    return sorted(set(get_untrusted_types(data=data)) - set(trusted))
+
+
 def load_estimator(data: bytes, *, trusted: Collection[str], name: str = "model.skops") -> Any:
     """Read what `dump_estimator` wrote; nothing but the trusted types is ever constructed.
 
@@ -85,16 +92,16 @@ def load_estimator(data: bytes, *, trusted: Collection[str], name: str = "model.
     UntrustedModel
         The file names other types, or is no skops file; none of it was constructed.
     """
-    from skops.io import get_untrusted_types, loads
+    from skops.io import loads
 
     try:
-        unknown = sorted(set(get_untrusted_types(data=data)) - set(trusted))
+        unknown = unknown_types(data, trusted)
     except Exception as error:  # whatever a damaged archive brings about
         raise _unreadable(name, error) from error
     if unknown:
         raise UntrustedModel(
             f"{name} holds types that are not trusted: {listed(unknown)}.",
-            fix="use a model that etl_ml trained with one of its own candidates",
+            fix="if they are yours, set ETL_ML_TRUSTED_TYPES to their names, with commas between",
         )
     try:
         return loads(data, trusted=sorted(trusted))

@@ -228,11 +228,15 @@ def build_assets(
         previous = last.read("split.json") if last else None
         arrays = transform(clean_data.table.scan(), pipeline, previous)
         checks = Checks(pipeline, "transformed_arrays", context.selected_asset_check_keys)
-        yield from checks.of_problems(("no_leakage", "finite"), arrays.problems)
+        yield from checks.of_problems(("no_leakage", "finite"), arrays.problems, arrays.warnings)
         if arrays.problems:
             raise dg.Failure("\n".join(arrays.problems.values()), allow_retries=False)
         sides = {side: arrays.split[side]["rows"] for side in ("train", "test")}
-        metadata = {f"{side}_rows": rows for side, rows in sides.items()}
+        metadata: dict[str, Any] = {f"{side}_rows": rows for side, rows in sides.items()}
+        noted = {n: found["notes"] for n, found in arrays.notes.items() if found["notes"]}
+        if noted:
+            told = "\n".join(f"- `{name}`: {'; '.join(notes)}" for name, notes in noted.items())
+            metadata["notes"] = dg.MetadataValue.md(told)
         metadata["features"] = arrays.train_features.shape[1]
         yield dg.Output(Contents(files=arrays.files()), metadata=metadata)
 
@@ -243,9 +247,10 @@ def build_assets(
         from etl_ml.train import train
 
         result = train(transformed_arrays, pipeline, progress=context.log.info)
-        return dg.Output(
-            Contents(files=result.files()), metadata=leaderboard_metadata(result.leaderboard)
-        )
+        metadata = leaderboard_metadata(result.leaderboard) | {
+            "onnx": result.onnx.report["reason"] or "converted"
+        }
+        return dg.Output(Contents(files=result.files()), metadata=metadata)
 
     @asset("model_evaluation", "trained_model", "transformed_arrays", "clean_data")
     def model_evaluation(
@@ -257,7 +262,7 @@ def build_assets(
         from etl_ml.deploy import incumbent
         from etl_ml.evaluate import evaluate
 
-        champion = incumbent(lake_io.lake(), pipeline.name, pipeline.training.metric)
+        champion = incumbent(lake_io.lake(), pipeline)
         result = evaluate(trained_model, transformed_arrays, clean_data, pipeline, champion)
         checks = Checks(pipeline, "model_evaluation", context.selected_asset_check_keys)
         yield from evaluation_results(checks, result.report)
@@ -366,7 +371,7 @@ def _code_version(pipeline: Pipeline, asset: str) -> str:
         "clean_data": [pipeline.cleaning, pipeline.features.outliers],
         "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
         "trained_model": [pipeline.training],
-        "model_evaluation": [pipeline.evaluation, pipeline.training.metric, pipeline.training.seed],
+        "model_evaluation": [pipeline.evaluation, pipeline.metric, pipeline.training.seed],
         "deployed_model": [],
     }
     sections["quarantined_data"] = sections["validated_data"]

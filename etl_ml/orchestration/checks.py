@@ -29,8 +29,7 @@ def check_specs(pipeline: Pipeline, asset: str) -> list[dg.AssetCheckSpec]:
             ),
             "target": (
                 True,
-                f"{pipeline.target.column} has two classes at least, each with more than "
-                f"{pipeline.training.folds} rows.",
+                _target_told(pipeline),
             ),
             "nulls": (False, "No value is missing where the contract wants one."),
             "values": (
@@ -44,7 +43,11 @@ def check_specs(pipeline: Pipeline, asset: str) -> list[dg.AssetCheckSpec]:
             ),
         },
         "transformed_arrays": {
-            "no_leakage": (True, "No row, and no feature row, is on both sides of the split."),
+            "no_leakage": (
+                True,
+                "No row, no feature row and no group is on both sides of the split, time runs "
+                "from one to the other, and no feature gives the target away.",
+            ),
             "finite": (True, "Every feature is a finite number."),
         },
         "model_evaluation": {
@@ -63,6 +66,15 @@ def check_specs(pipeline: Pipeline, asset: str) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(name, asset=key, blocking=blocking, description=text)
         for name, (blocking, text) in described.get(asset, {}).items()
     ]
+
+
+def _target_told(pipeline: Pipeline) -> str:
+    if pipeline.target.task == "regression":
+        return f"{pipeline.target.column} has more than one value."
+    return (
+        f"{pipeline.target.column} has two classes at least, each with more than "
+        f"{pipeline.training.folds} rows."
+    )
 
 
 class Checks:
@@ -95,11 +107,16 @@ class Checks:
         )
 
     def of_problems(
-        self, names: Iterable[str], problems: Mapping[str, str]
+        self,
+        names: Iterable[str],
+        problems: Mapping[str, str],
+        warnings: Mapping[str, str] | None = None,
     ) -> Iterator[dg.AssetCheckResult]:
-        """One result a name: failed where there is a problem of that name."""
+        """One result a name: failed where there is a problem of that name; a warning stops nothing."""
+        told = {**(warnings or {}), **problems}
         for name in names:
-            yield from self.result(name, name not in problems, problems.get(name, ""))
+            warn = name not in problems
+            yield from self.result(name, name not in told, told.get(name, ""), warn=warn)
 
 
 def validation_results(

@@ -92,11 +92,29 @@ def evaluation_metadata(
         "overfit": report["overfit"]["difference"],
         "model_card": dg.MetadataValue.md(card),
     }
-    for name in ("roc", "confusion_matrix"):
-        shown[name] = _picture(name.replace("_", " "), pictures[f"{name}.png"])
+    for name in ("roc", "confusion_matrix", "predicted", "residuals"):
+        if f"{name}.png" in pictures:
+            shown[name] = _picture(name.replace("_", " "), pictures[f"{name}.png"])
+    if report["slices"]:
+        shown["slices"] = _slices_table(report)
     if report["reasons"]:
         shown["reasons"] = dg.MetadataValue.md("\n".join(f"- {r}" for r in report["reasons"]))
     return {name: value for name, value in shown.items() if value == value}  # no NaN
+
+
+def _slices_table(report: Mapping[str, Any]) -> dg.TableMetadataValue:
+    """The training metric of each slice, with its rows and its gates."""
+    metric = report["overfit"]["metric"]
+    records = []
+    for column, values in report["slices"].items():
+        for value, found in values.items():
+            measured = found["metrics"][metric]
+            missed = [name for name, gate in found["gates"].items() if gate["passed"] is False]
+            low, high = (_rounded(measured[end]) for end in ("low", "high"))
+            record = {"column": column, "value": value, "rows": found["rows"]}
+            record |= {metric: _rounded(measured["value"]), "low": low, "high": high}
+            records.append(dg.TableRecord(record | {"misses": ", ".join(missed)}))
+    return dg.MetadataValue.table(records)
 
 
 def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:

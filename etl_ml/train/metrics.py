@@ -1,4 +1,4 @@
-"""Metrics of a classifier, for one weighting of the rows or for a thousand at once.
+"""Metrics of a model, for one weighting of the rows or for a thousand at once.
 
 Every function takes weights of shape (b, n) and gives b values, so that a bootstrap costs a few
 matrix operations. With equal weights the values are scikit-learn's.
@@ -11,12 +11,14 @@ Field and Welsh (2007), Bootstrapping clustered data, JRSS B 69.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from etl_ml.spec.training import LOSSES
+from etl_ml.train.regression_metrics import RegressionScores
 
 Array = np.ndarray[Any, Any]
 
@@ -59,6 +61,15 @@ class Scores:
     def value(self, metric: str) -> float:
         """The metric with every row counted once."""
         return float(self(metric)[0])
+
+    @property
+    def answers(self) -> Array:
+        """What the model said: float64 array (n, k)."""
+        return self.probabilities
+
+    def on(self, rows: Array) -> Scores:
+        """The same model on some of the rows: bool or int array."""
+        return Scores(self.target[rows], self.probabilities[rows], self.threshold)
 
     def confusion(self, weights: Array | None = None) -> Array:
         """Weight by true class and predicted class: (b, k, k)."""
@@ -143,6 +154,25 @@ class Scores:
         )
 
 
+AnyScores = Scores | RegressionScores
+
+
+def scores_of(target: Array, answers: Array, threshold: float = 0.5) -> AnyScores:
+    """The metrics of a model's answers: probabilities (n, k), or numbers (n,)."""
+    if answers.ndim == 1:
+        return RegressionScores(target, answers)
+    return Scores(target, answers, threshold)
+
+
+def answers_of(estimator: Any, features: Any) -> Array:
+    """What a fitted estimator says: probabilities (n, k) of a classifier, else numbers (n,)."""
+    asked = getattr(estimator, "predict_proba", None) or estimator.predict
+    with warnings.catch_warnings():
+        # LightGBM names array columns itself, and then scikit-learn misses the names.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        return np.asarray(asked(features), np.float64)
+
+
 def decide(probabilities: Array, threshold: float) -> Array:
     """The predicted class of each row: int array (n,)."""
     if probabilities.shape[1] == 2:
@@ -153,7 +183,12 @@ def decide(probabilities: Array, threshold: float) -> Array:
 
 
 def bootstrap(
-    scores: Sequence[Scores], metrics: Sequence[str], units: Array, *, seed: int, draws: int = 1000
+    scores: Sequence[AnyScores],
+    metrics: Sequence[str],
+    units: Array,
+    *,
+    seed: int,
+    draws: int = 1000,
 ) -> Array:
     """Metrics of the same resamples of units, so that models are compared in pairs.
 

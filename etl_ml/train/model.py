@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 
-from etl_ml.train.metrics import decide
+from etl_ml.train.metrics import answers_of, decide
 from etl_ml.transform.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
-    from etl_ml.transform.preprocessor import Frame
+    from etl_ml.transform.typed_frame import Frame
 
 
 class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -44,9 +44,10 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Frame, y: Any) -> Self:
         """Fit preprocessor and estimator anew, on a frame of n rows and their n labels."""
         places = {label: place for place, label in enumerate(self.classes)}
-        self.preprocessor = clone(self.preprocessor).fit(X)
         target = np.asarray([places[label] for label in y], dtype=np.int64)
-        self.estimator = clone(self.estimator).fit(self.preprocessor.transform(X), target)
+        self.preprocessor = clone(self.preprocessor)
+        features = self.preprocessor.fit_transform(X, target)
+        self.estimator = clone(self.estimator).fit(features, target)
         return self
 
     def predict_proba(self, X: Frame) -> np.ndarray[Any, Any]:
@@ -56,11 +57,59 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : pandas or Polars frame with the feature columns by name, in any order
         """
-        return np.asarray(self.estimator.predict_proba(self.preprocessor.transform(X)), np.float64)
+        return answers_of(self.estimator, self.preprocessor.transform(X))
 
     def predict(self, X: Frame) -> np.ndarray[Any, Any]:
         """The label of each row: array (n,)."""
         return self.classes_[decide(self.predict_proba(X), self.threshold)]
 
+    def answers(self, X: Frame) -> np.ndarray[Any, Any]:
+        """What models are compared by: `predict_proba`."""
+        return self.predict_proba(X)
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self.preprocessor, "learned_") and hasattr(self.estimator, "classes_")
+
+
+class TabularRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn regressor from rows as they are to a number.
+
+    Parameters
+    ----------
+    preprocessor : from a frame to float32 features
+    estimator : a regressor
+    """
+
+    classes: tuple[Any, ...] = ()
+    threshold = 0.5
+
+    def __init__(self, preprocessor: Preprocessor, estimator: Any) -> None:
+        self.preprocessor = preprocessor
+        self.estimator = estimator
+
+    def fit(self, X: Frame, y: Any) -> Self:
+        """Fit preprocessor and estimator anew, on a frame of n rows and their n numbers."""
+        target = np.asarray(y, dtype=np.float64)
+        self.preprocessor = clone(self.preprocessor)
+        features = self.preprocessor.fit_transform(X, target)
+        self.estimator = clone(self.estimator).fit(features, target)
+        return self
+
+    def predict(self, X: Frame) -> np.ndarray[Any, Any]:
+        """The number of each row: float64 array (n,).
+
+        Parameters
+        ----------
+        X : pandas or Polars frame with the feature columns by name, in any order
+        """
+        return answers_of(self.estimator, self.preprocessor.transform(X)).ravel()
+
+    def answers(self, X: Frame) -> np.ndarray[Any, Any]:
+        """What models are compared by: `predict`."""
+        return self.predict(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self.preprocessor, "learned_")
+
+
+Model = TabularClassifier | TabularRegressor

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from etl_ml.lake import Version
-from etl_ml.lake.estimator import dump_estimator, load_estimator
-from etl_ml.spec.error import EtlMlError, bounded
+from etl_ml.lake.estimator import dump_estimator
+from etl_ml.lake.progress import duration
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.training import Candidate
-from etl_ml.train.candidates import build
-from etl_ml.train.metrics import Scores, greater_is_better
-from etl_ml.train.model import TabularClassifier
-from etl_ml.train.trusted import MODEL, PREPROCESSOR
+from etl_ml.train.cross_validation import OutOfTime, Result, TrainingRows, Validator
+from etl_ml.train.fitting import Fitter
+from etl_ml.train.folds import TrainingError
+from etl_ml.train.metrics import greater_is_better
+from etl_ml.train.model import Model, TabularClassifier, TabularRegressor
+from etl_ml.train.onnx import Onnx, convert
+from etl_ml.train.search import most_trials, trials
+from etl_ml.train.threshold import Chosen, choose
+from etl_ml.train.tracking import check_tracking, track
+from etl_ml.train.trusted import read_model
 
 Array = np.ndarray[Any, Any]
-
-
-class TrainingError(EtlMlError):
-    """Nothing can be learned from the training rows as asked."""
 
 
 @dataclass(frozen=True)
@@ -35,194 +36,213 @@ class Training:
     Attributes
     ----------
     model : preprocessor, estimator and threshold
-    leaderboard : what `leaderboard.json` holds, best first, failed candidates last
+    leaderboard : what `leaderboard.json` holds: trials on all rows best first, then those of a
+        share of the rows, then those that failed
     log : what `training_log.jsonl` holds, one entry a fold
+    onnx : the estimator as ONNX, or why there is none
     """
 
-    model: TabularClassifier
+    model: Model
     leaderboard: list[dict[str, Any]]
     log: list[dict[str, Any]]
+    onnx: Onnx
 
     def files(self) -> dict[str, Any]:
         """The asset's files by name."""
         log = "".join(json.dumps(entry) + "\n" for entry in self.log)
-        return {
+        files: dict[str, Any] = {
             "model.skops": dump_estimator(self.model),
             "leaderboard.json": self.leaderboard,
             "training_log.jsonl": log,
+            "onnx_report.json": self.onnx.report,
         }
+        if self.onnx.model is not None:
+            files["model.onnx"] = self.onnx.model
+        return files
 
 
 def train(
     arrays: Version, pipeline: Pipeline, *, progress: Callable[[str], None] = lambda line: None
 ) -> Training:
-    """Cross-validate every candidate on the same folds of the training rows, and refit the best.
+    """Cross-validate every trial of every candidate on the same folds, and refit the best.
 
     Parameters
     ----------
     arrays : a version of `transformed_arrays`; its test arrays are not read
-    progress : is told one line a candidate
+    progress : is told one line a fold, and one a trial
 
     Raises
     ------
     TrainingError
-        A class has fewer different rows than there are folds, or every candidate failed.
-    UnknownParameter
-        A candidate's parameter does not exist. Nothing has been fitted.
+        The rows cannot be cut into folds, every candidate failed, or the budget ended before one
+        was scored.
+    UnknownParameter, UnknownEstimator, TrackerMissing
+        A candidate, its parameter or the tracker is not there. Nothing has been fitted.
     """
-    wanted = pipeline.training
-    features, target = arrays.read("train_features.npy"), arrays.read("train_target.npy")
-    units, classes = arrays.read("train_units.npy"), arrays.read("split.json")["classes"]
-    fold = folds_of(target, units, classes, pipeline)
-    estimators = [build(c, seed=wanted.seed, cells=features.size) for c in wanted.candidates]
-    board: list[dict[str, Any]] = []
+    check_tracking(pipeline)
+    rows = TrainingRows.read(arrays, pipeline)
+    _one_threshold(rows, pipeline)
+    for candidate in pipeline.candidates:
+        Fitter.of(candidate, candidate.fixed(), pipeline, cells=rows.features.size)
+        for name, values in candidate.space().items():
+            value = values[0] if isinstance(values, tuple) else values.low
+            Fitter.of(candidate, {name: value}, pipeline, cells=rows.features.size)
     log: list[dict[str, Any]] = []
-    for candidate, estimator in zip(wanted.candidates, estimators, strict=True):
-        entry = _cross_validate(candidate, estimator, features, target, fold, pipeline, log)
-        board.append(entry)
-        progress(_line(entry))
-    ranked = _ranked(board, wanted.metric)
-    if ranked[0]["mean"] is None:
-        raise TrainingError(
-            f"{pipeline.name}: every candidate failed.",
-            seen="; ".join(f"{entry['candidate']}: {entry['error']}" for entry in ranked),
-            where="training.candidates",
-            fix="correct their parameters, or try other candidates",
-        )
-    best = estimators[board.index(ranked[0])]
-    _fit(best, features, target)
-    preprocessor = load_estimator(
-        arrays.read("preprocessor.skops"), trusted=PREPROCESSOR, name="preprocessor.skops"
+    results, stopped = _search(rows, pipeline, log, progress)
+    ranked = _ranked(results, pipeline)
+    if not ranked or not ranked[0].comparable:
+        raise _nothing(ranked, stopped, pipeline)
+    best = ranked[0]
+    board = [result.entry for result in ranked]
+    threshold = _threshold(best, rows, pipeline)
+    if threshold.rule != "default":
+        best.entry["threshold"] = asdict(threshold)
+        progress(f"threshold {threshold.value:.4f}: {threshold.rule}")
+    fitter = Fitter.of(best.candidate, best.params, pipeline, cells=rows.features.size)
+    estimator = fitter.fit(rows.features, rows.target, rows.units, rows.order)
+    if problem := track(pipeline, board, arrays.version):
+        progress(problem)
+    return Training(
+        _model(rows, estimator, threshold), board, log, convert(estimator, rows.features)
     )
-    return Training(TabularClassifier(preprocessor, best, classes), ranked, log)
 
 
-def load_model(trained_model: Version) -> TabularClassifier:
-    """The model of a version of `trained_model`."""
-    model: TabularClassifier = load_estimator(trained_model.read("model.skops"), trusted=MODEL)
-    return model
+def load_model(trained_model: Version, pipeline: Pipeline | None = None) -> Model:
+    """The model of a version of `trained_model`.
 
-
-def folds_of(target: Array, units: Array, classes: list[Any], pipeline: Pipeline) -> Array:
-    """The fold of each row: int array (n,). A unit's rows stay in one fold.
-
-    Units are stratified by the class of which they hold the largest share: where rows repeat, a
-    rare class may be the most frequent one of no unit.
-
-    Raises
-    ------
-    TrainingError
-        A class cannot be in every fold.
+    Parameters
+    ----------
+    pipeline : the one that is run, whose own classes and function are trusted
     """
-    from sklearn.model_selection import StratifiedKFold
+    return read_model(trained_model.read("model.skops"), pipeline)
 
-    folds = pipeline.training.folds
-    _, member = np.unique(units, return_inverse=True)
-    votes = np.zeros((int(member.max()) + 1, len(classes)))
-    np.add.at(votes, (member, target), 1)
-    sizes = (votes > 0).sum(axis=0)
-    fix = "use fewer folds, or give it more rows of that class"
-    if sizes.min() < folds:
+
+def _model(rows: TrainingRows, estimator: Any, threshold: Chosen) -> Model:
+    if not rows.classes:
+        return TabularRegressor(rows.preprocessor, estimator)
+    return TabularClassifier(rows.preprocessor, estimator, rows.classes, threshold.value)
+
+
+def _one_threshold(rows: TrainingRows, pipeline: Pipeline) -> None:
+    if len(rows.classes) > 2 and not pipeline.training.threshold.is_default:
         raise TrainingError(
-            f"{pipeline.name}: class {bounded(classes[int(sizes.argmin())])} has {sizes.min()} "
-            f"different training rows, fewer than training.folds = {folds}.",
-            where="training.folds",
-            fix=fix,
+            f"{pipeline.name}: training.threshold tells two classes apart, and there are "
+            f"{len(rows.classes)}.",
+            where="training.threshold",
+            fix="set it to default: the most probable class is predicted",
         )
-    label = (votes / votes.sum(axis=0)).argmax(axis=1)
-    unit_fold = np.empty(len(label), np.int64)
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=pipeline.training.seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
-        for number, (_, held_out) in enumerate(splitter.split(label, label)):
-            unit_fold[held_out] = number
-    fold = unit_fold[member]
-    for place, name in enumerate(classes):
-        if len(np.unique(fold[target == place])) < folds:
-            raise TrainingError(
-                f"{pipeline.name}: the rows of class {bounded(name)} repeat so often that one of "
-                f"{folds} folds has none.",
-                where="training.folds",
-                fix=fix,
-            )
-    return fold
 
 
-def _cross_validate(
-    candidate: Candidate,
-    estimator: Any,
-    features: Array,
-    target: Array,
-    fold: Array,
+def _search(
+    rows: TrainingRows,
     pipeline: Pipeline,
     log: list[dict[str, Any]],
-) -> dict[str, Any]:
-    from sklearn.base import clone
+    progress: Callable[[str], None],
+) -> tuple[list[Result], bool]:
+    """All trials, and whether the budget stopped one of them."""
+    search, candidates = pipeline.training.search, pipeline.candidates
+    planned = sum(most_trials(candidate, search) for candidate in candidates)
+    start = time.monotonic()
+    end = start + search.timeout_seconds if search.method != "none" else math.inf
+    told = _Told(progress, planned * len(rows.folds), len(rows.folds), end)
+    validator = Validator(rows, pipeline, log, told.fold)
+    units, stopped = len(np.unique(rows.units)), False
+    results: list[Result] = []
+    for place, candidate in enumerate(candidates):
+        # Each has an equal share of the time that those before it left.
+        now = time.monotonic()
+        deadline = now + (end - now) / (len(candidates) - place)
+        proposed = trials(candidate, search, seed=pipeline.training.seed, units=units)
+        for number, trial in enumerate(proposed):
+            try:
+                result = validator.run(candidate, trial, number, deadline)
+            except OutOfTime:
+                stopped = True
+                progress(f"{candidate.name}: its time is over after {number} trials")
+                break
+            results.append(_keep_best(result, results, validator.sign))
+            progress(_line(result.entry))
+        told.skip_to(sum(most_trials(c, search) for c in candidates[: place + 1]))
+    return results, stopped
 
-    metric = pipeline.training.metric
-    scores: list[float] = []
-    spent = 0.0
-    entry: dict[str, Any] = {
-        "candidate": candidate.name,
-        "params": dict(candidate.params),
-        "metric": metric,
-    }
-    for number in range(pipeline.training.folds):
-        inside, held_out = fold != number, fold == number
-        start = time.perf_counter()
-        try:
-            fitted = _fit(clone(estimator), features[inside], target[inside])
-            probabilities = fitted.predict_proba(features[held_out])
-            seconds = time.perf_counter() - start
-            score = Scores(target[held_out], probabilities).value(metric)
-            if not np.isfinite(score):
-                raise ValueError(f"{metric} is {score} on the held-out rows")
-        except Exception as error:
-            # One candidate that cannot be fitted is no reason to go without the others, and each
-            # library has errors of its own.
-            problem = f"{type(error).__name__}: {error}"[:300]
-            log.append({"candidate": candidate.name, "fold": number, "error": problem})
-            failed: dict[str, Any] = {
-                "mean": None,
-                "std": None,
-                "folds": [],
-                "fit_seconds": round(spent, 3),
-            }
-            return entry | failed | {"error": problem}
-        spent += seconds
-        scores.append(score)
-        log.append(
-            {
-                "candidate": candidate.name,
-                "fold": number,
-                "score": scores[-1],
-                "seconds": round(seconds, 4),
-            }
+
+def _keep_best(result: Result, others: list[Result], sign: float) -> Result:
+    """The result, with its answers only if it is the best so far: they are as large as the rows."""
+    for place, other in enumerate(others):
+        if other.answers is None or not result.comparable:
+            continue
+        if sign * result.entry["mean"] <= sign * other.entry["mean"]:
+            return replace(result, answers=None)
+        others[place] = replace(other, answers=None)
+    return result if result.comparable else replace(result, answers=None)
+
+
+class _Told:
+    """A line a fold, with the time that is left if the rest takes as long as what was."""
+
+    def __init__(self, progress: Callable[[str], None], total: int, folds: int, end: float) -> None:
+        self._progress, self._total, self._folds, self._end = progress, total, folds, end
+        self._done = self._ran = 0
+        self._spent = 0.0
+
+    def fold(self, name: str, fold: int, score: float, seconds: float) -> None:
+        self._done += 1
+        self._ran += 1
+        self._spent += seconds
+        left = max(self._total - self._done, 0) * self._spent / self._ran
+        left = min(left, max(self._end - time.monotonic(), 0.0))
+        self._progress(
+            f"{name}: fold {fold + 1} of {self._folds}, {score:.4f} in {duration(seconds)}, "
+            f"about {duration(left)} left"
         )
-    return entry | {
-        "mean": float(np.mean(scores)),
-        "std": float(np.std(scores, ddof=1)),
-        "folds": scores,
-        "fit_seconds": round(spent, 3),
-    }
+
+    def skip_to(self, trials: int) -> None:
+        """Count what was planned and is not run."""
+        self._done = max(self._done, trials * self._folds)
 
 
-def _fit(estimator: Any, features: Array, target: Array) -> Any:
-    with warnings.catch_warnings():
-        # LightGBM names array columns itself, and then scikit-learn misses the names.
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        return estimator.fit(features, target)
+def _threshold(best: Result, rows: TrainingRows, pipeline: Pipeline) -> Chosen:
+    rule = pipeline.training.threshold
+    if rule.is_default or best.answers is None:
+        return Chosen(0.5)
+    known = ~np.isnan(best.answers[:, 1])
+    return choose(rule, rows.target[known], best.answers[known, 1])
 
 
-def _ranked(board: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    sign = -1 if greater_is_better(metric) else 1
-    return sorted(board, key=lambda entry: (entry["mean"] is None, sign * (entry["mean"] or 0.0)))
+def _ranked(results: list[Result], pipeline: Pipeline) -> list[Result]:
+    sign = -1.0 if greater_is_better(pipeline.metric) else 1.0
+
+    def place(result: Result) -> tuple[bool, bool, float]:
+        mean = result.entry["mean"]
+        return mean is None, not result.comparable, sign * (mean or 0.0)
+
+    return sorted(results, key=place)
+
+
+def _nothing(ranked: list[Result], stopped: bool, pipeline: Pipeline) -> TrainingError:
+    budget = pipeline.training.search.timeout_seconds
+    if stopped and all("error" not in result.entry for result in ranked):
+        return TrainingError(
+            f"{pipeline.name}: the budget of {duration(budget)} ended before one candidate was "
+            "cross-validated.",
+            where="training.search.timeout_seconds",
+            fix="raise it, use fewer folds or rows, or name quicker candidates",
+        )
+    failed = [result.entry for result in ranked if "error" in result.entry]
+    return TrainingError(
+        f"{pipeline.name}: every candidate failed.",
+        seen="; ".join(f"{e['candidate']}: {e['error']}" for e in failed[:10]),
+        where="training.candidates",
+        fix="correct their parameters, or try other candidates",
+    )
 
 
 def _line(entry: dict[str, Any]) -> str:
+    named = entry["candidate"] + "".join(f" {k}={v}" for k, v in entry["params"].items())
     if entry["mean"] is None:
-        return f"{entry['candidate']}: failed: {entry['error']}"
+        return f"{named}: failed: {entry['error']}"
+    share = f" on {entry['share']:.0%} of the rows" if "share" in entry else ""
     return (
-        f"{entry['candidate']}: {entry['metric']} {entry['mean']:.4f} ± {entry['std']:.4f} "
-        f"in {entry['fit_seconds']:.1f} s"
+        f"{named}: {entry['metric']} {entry['mean']:.4f} ± {entry['std']:.4f} "
+        f"in {entry['fit_seconds']:.1f} s{share}"
     )

@@ -117,7 +117,7 @@ def transform(
     classes = classes_of(frame[target], pipeline)
     train_target, test_target = (encoded(side[target], classes) for side in (train, test))
     preprocessor = Preprocessor.of(
-        features, pipeline.features, classes=len(classes), seed=pipeline.training.seed
+        features, pipeline.features, classes=len(classes), seed=pipeline.split.seed
     )
     units = sides.units[sides.train]
     train_features = preprocessor.fit_transform(train, train_target, units)
@@ -140,7 +140,7 @@ def transform(
     arrays.problems.update(_problems(arrays, train, test, pipeline))
     if found := give_away(train, features, train_target, classes=len(classes)):
         told = "; ".join(f"{name}: {how}" for name, how in found.items())
-        arrays.warnings["target_leakage"] = (
+        arrays.warnings["no_leakage"] = (
             f"{target} can be read off {listed(found)}: {told}. Is it known before the target is? "
             "If not, add it to features.exclude."
         )

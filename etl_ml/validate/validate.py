@@ -248,6 +248,7 @@ def _check_target(valid: pl.LazyFrame, pipeline: Pipeline) -> dict[str, str]:
     target = pipeline.target.column
     if pipeline.target.task == "regression":
         ends = valid.select(low=pl.col(target).min(), high=pl.col(target).max())
-        return check_range(*ends.collect(engine="streaming").row(0), pipeline)
+        low, high = ends.collect(engine="streaming").row(0)
+        return check_range(low, high, pipeline)
     labels = valid.group_by(target).len().collect(engine="streaming").sort(target)
     return check_target(dict(labels.iter_rows()), pipeline)

@@ -38,6 +38,7 @@ ASSETS = (
 )
 FILES = {
     "model.skops",
+    "model.onnx",
     "signature.json",
     "profile.json",
     "evaluation_report.json",
@@ -155,13 +156,13 @@ def test_a_challenger_learns_what_the_champion_was_trained_on(
     deployed: tuple[Path, Deployment],
 ) -> None:
     lake = open_lake(deployed[0])
-    known = incumbent(lake, "loans", "f1")
+    known = incumbent(lake, make_pipeline())
     assert known is not None
     rows = versions(lake)["transformed_arrays"].read("train_rows.npy")
     assert known.trained_on.tolist() == rows.tolist()
     (entry,) = Log(lake, "loans").entries()
     assert known.history == (entry.value,)
-    other = incumbent(lake, "loans", "roc_auc")
+    other = incumbent(lake, make_pipeline(training={"metric": "roc_auc"}))
     assert other is not None
     assert other.history == ()
 
@@ -174,7 +175,7 @@ def test_a_flipped_byte_is_refused_before_anything_is_parsed(
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     parsed: list[object] = []
-    module = sys.modules["etl_ml.deploy.package"]
+    module = sys.modules["etl_ml.train.trusted"]
     monkeypatch.setattr(module, "load_estimator", lambda *a, **k: parsed.append(a))
     with pytest.raises(UnreadablePackage, match="not the file that was packed"):
         _ = open_package(after, "loans", "0000000001").model
@@ -265,7 +266,7 @@ def test_a_package_that_answers_differently_is_not_promoted(
     monkeypatch.setattr(module, "pack", swapped)
     done = run(after, made)
     assert done.report is None
-    assert "probabilities differ from training's by up to" in (done.problem or "")
+    assert "answers differ from training's by up to" in (done.problem or "")
     now = champion(after, "loans")
     assert now is not None
     assert now.version == "0000000001"

@@ -79,7 +79,11 @@ def test_the_report_has_the_keys_that_are_promised(demo: Project) -> None:
     assert promised <= set(report)
     assert report["task"] == "classification"
     assert set(report["rows"]) == {"train", "test"}
-    assert set(report["metrics"]["train"]) == set(report["metrics"]["test"]) == set(METRICS)
+    assert (
+        set(report["metrics"]["train"])
+        == set(report["metrics"]["test"])
+        == set(METRICS["classification"])
+    )
     for measured in report["metrics"]["test"].values():
         assert set(measured) == {"value", "low", "high"}
     assert set(report["gates"]) == {"f1", "roc_auc"}
@@ -235,6 +239,7 @@ def test_the_card_says_what_a_reader_asks(demo: Project) -> None:
         "# phishing",
         "## Model",
         "## Data",
+        "## Features",
         "## Test metrics",
         "## Against the champion",
         "## What it looks at",
@@ -289,7 +294,7 @@ def test_importance_is_the_loss_when_all_of_a_columns_features_are_shuffled() ->
         def source_of(self) -> list[str]:
             return ["a", "a", "b"]
 
-        columns = ("a", "b", "c")
+        kinds_ = ("a", "b", "c")
 
         def predict_proba(self, values: Any) -> Any:
             share = values[:, 0] * values[:, 1]

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from etl_ml.spec import InvalidPipeline, Pipeline, parse
+from etl_ml.spec.training import Training
 from etl_ml_tests.conftest import make_pipeline
 from etl_ml_tests.project import ATTRIBUTES
 
@@ -41,23 +42,37 @@ def test_the_defaults_are_those_that_are_documented() -> None:
         "split": {
             "strategy": "hash",
             "test_size": 0.2,
+            "column": None,
             "seed": 42,
             "keep_duplicates_together": True,
         },
         "features": {
-            "numeric": {"impute": "median", "scale": "none"},
+            "numeric": {"impute": "median", "add_indicator": False, "scale": "none"},
             "outliers": {"method": "none", "factor": 3.0, "action": "clip"},
             "categorical": {"impute": "most_frequent", "encode": "auto"},
             "datetime": {"parts": ["year", "month", "day_of_week", "hour"]},
+            "exclude": [],
+            "function": None,
         },
         "training": {
             "seed": 42,
-            "metric": "f1",
+            "metric": None,
             "folds": 5,
             "candidates": [{"name": "logistic_regression", "params": {}}],
+            "search": {"method": "none", "trials": 20, "timeout_seconds": 300.0},
+            "threshold": {
+                "maximize": None,
+                "precision_at_least": None,
+                "recall_at_least": None,
+                "cost": None,
+            },
+            "calibrate": "none",
+            "class_weight": "none",
+            "tracking": None,
         },
         "evaluation": {
             "gates": {},
+            "slices": [],
             "max_overfit": None,
             "champion": {"rule": "not_worse", "margin": 0.01, "confidence": 0.95},
         },
@@ -67,8 +82,15 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     assert pipeline.contract.unknown_columns == "fail"
     assert pipeline.contract.primary_key == ()
     assert pipeline.contract.columns["age"].nullable is True
-    assert [c.name for c in Pipeline.model_fields["training"].default.candidates] == [
+    assert pipeline.metric == "f1"
+    assert [c.name for c in Training().candidates_of("classification")] == [
         "logistic_regression",
+        "random_forest",
+        "lightgbm",
+    ]
+    assert Training().metric_of("regression") == "r2"
+    assert [c.name for c in Training().candidates_of("regression")] == [
+        "ridge",
         "random_forest",
         "lightgbm",
     ]
@@ -83,7 +105,7 @@ def test_nothing_of_a_pipeline_can_be_changed(pipeline: Pipeline) -> None:
     found = [
         *sections(pipeline),
         *pipeline.contract.columns.values(),
-        *pipeline.training.candidates,
+        *pipeline.candidates,
     ]
     assert len(found) > 15
     for section in found:

@@ -12,7 +12,8 @@ from etl_ml.spec.training import CANDIDATES, LOSSES, METRICS, Metric, Training
 
 
 def test_the_metrics_are_those_of_the_documentation() -> None:
-    assert set(METRICS) == {
+    assert set(METRICS["regression"]) == {"r2", "mae", "rmse", "mape"}
+    assert set(METRICS["classification"]) == {
         "accuracy",
         "balanced_accuracy",
         "precision",
@@ -24,19 +25,22 @@ def test_the_metrics_are_those_of_the_documentation() -> None:
         "brier",
         "mcc",
     }
-    assert set(LOSSES) == {"log_loss", "brier"}
+    assert set(LOSSES) == {"log_loss", "brier", "mae", "rmse", "mape"}
 
 
-@pytest.mark.parametrize("name", CANDIDATES)
+@pytest.mark.parametrize("name", sorted({name for names in CANDIDATES.values() for name in names}))
 def test_every_candidate_is_known_by_its_name(name: str) -> None:
-    plain, null, given = Training.model_validate(
-        {"candidates": [name, {name: None}, {name: {"p": 1}}]}
-    ).candidates
+    plain, null, given = (
+        Training.model_validate({"candidates": [name, {name: None}, {name: {"p": 1}}]}).candidates
+        or ()
+    )
     assert (plain.name, plain.params) == (null.name, null.params) == (name, {})
     assert (given.name, given.params) == (name, {"p": 1})
 
 
-@pytest.mark.parametrize("score", sorted(set(METRICS) - set(LOSSES)))
+@pytest.mark.parametrize(
+    "score", sorted({m for names in METRICS.values() for m in names} - set(LOSSES))
+)
 def test_a_score_above_one_can_never_be_met(score: Metric) -> None:
     with pytest.raises(ValidationError, match="can never be met"):
         Evaluation(gates={score: 1.001})

@@ -48,7 +48,7 @@ def fit(lake: Lake, pipeline: Pipeline, made: Versions) -> Versions:
 def judge(lake: Lake, pipeline: Pipeline, made: Versions) -> Versions:
     """With its evaluation against the champion of now."""
     arrays, rows = made["transformed_arrays"], made["clean_data"]
-    champion = incumbent(lake, pipeline.name, pipeline.training.metric)
+    champion = incumbent(lake, pipeline)
     found = evaluate(made["trained_model"], arrays, rows, pipeline, champion)
     files = Contents(files=found.files())
     return _write(lake, pipeline, dict(made), "model_evaluation", files, "trained_model")

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from etl_ml.spec.training import METRICS
+from etl_ml.spec import training
 from etl_ml.train.metrics import Scores, bootstrap, decide, greater_is_better
+
+METRICS = training.METRICS["classification"]
 
 Array = np.ndarray[Any, Any]
 
@@ -130,6 +132,8 @@ def test_a_ranking_is_undefined_where_a_class_is_missing(metric: str) -> None:
 
 def test_losses_are_better_when_smaller() -> None:
     assert {m for m in METRICS if not greater_is_better(m)} == {"log_loss", "brier"}
+    numbers = training.METRICS["regression"]
+    assert [m for m in numbers if greater_is_better(m)] == ["r2"]
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "log_loss", "brier"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from etl_ml.lake import Contents, Lake, open_lake
 from etl_ml.spec import Pipeline, parse
 from etl_ml.train import TrainingError, load_model, train
 from etl_ml.train.candidates import UnknownParameter
-from etl_ml.train.train import folds_of
+from etl_ml.train.folds import folds_of
 from etl_ml_tests.conftest import make_pipeline
 from etl_ml_tests.project import Project, loans
 from etl_ml_tests.train.stages import Versions, prepare
@@ -36,7 +37,17 @@ def trainable(**training: Any) -> Pipeline:
 
 
 def folds(target: Any, units: Any, count: int = 5, classes: list[Any] = CLASSES) -> Any:
-    return folds_of(np.asarray(target), np.asarray(units), classes, trainable(folds=count))
+    return numbered(
+        folds_of(np.asarray(target), np.asarray(units), classes, trainable(folds=count))
+    )
+
+
+def numbered(found: list[tuple[Any, Any]]) -> Any:
+    """In which fold each row is held out; each row is in one, and fitted in all others."""
+    assert all((inside == ~held_out).all() for inside, held_out in found)
+    held_out = np.array([held_out for _, held_out in found])
+    assert (held_out.sum(axis=0) == 1).all()
+    return held_out.argmax(axis=0)
 
 
 def test_folds_keep_units_together_and_every_row_is_held_out_once() -> None:
@@ -68,7 +79,7 @@ def test_a_class_that_is_in_the_minority_of_every_unit_is_in_every_fold() -> Non
 def test_folds_follow_the_seed_and_not_the_numbers_of_the_units() -> None:
     target, units = np.arange(400) % 2, np.repeat(np.arange(200), 2)
     assert np.array_equal(folds(target, units), folds(target, units * 7 + 3))
-    other = folds_of(target, units, CLASSES, trainable(folds=5, seed=1))
+    other = numbered(folds_of(target, units, CLASSES, trainable(folds=5, seed=1)))
     assert not np.array_equal(folds(target, units), other)
 
 
@@ -104,11 +115,12 @@ def test_the_leaderboard_holds_what_was_measured_best_first(made: Versions) -> N
         logged = [line["score"] for line in result.log if line["candidate"] == entry["candidate"]]
         assert set(entry["folds"]) <= set(logged)
     assert len(result.log) == 9
-    assert [line.partition(":")[0] for line in told] == [
-        "decision_tree",
-        "logistic_regression",
-        "decision_tree",
+    assert [line for line in told if "fold" not in line] == [
+        line for line in told if re.search(r": f1 0\.\d{4} ± 0\.\d{4} in \d+\.\d s$", line)
     ]
+    pattern = r"decision_tree: fold 2 of 3, 0\.\d{4} in \d+\.\d s, about \d+\.\d s left$"
+    assert sum(bool(re.match(pattern, line)) for line in told) == 2
+    assert len(told) == 12
 
 
 def test_a_folds_score_is_scikit_learns_on_the_rows_that_were_held_out(made: Versions) -> None:
@@ -116,7 +128,7 @@ def test_a_folds_score_is_scikit_learns_on_the_rows_that_were_held_out(made: Ver
 
     pipeline, arrays = trainable(), made["transformed_arrays"]
     features, target = arrays.read("train_features.npy"), arrays.read("train_target.npy")
-    fold = folds_of(target, arrays.read("train_units.npy"), CLASSES, pipeline)
+    fold = numbered(folds_of(target, arrays.read("train_units.npy"), CLASSES, pipeline))
     expected = []
     for number in range(3):
         model = DecisionTreeClassifier(random_state=42).fit(

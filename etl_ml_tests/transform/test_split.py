@@ -154,7 +154,7 @@ def test_too_few_different_rows_on_a_side_are_refused_with_figures() -> None:
     with pytest.raises(SplitError) as refused:
         split(rows, make_pipeline())
     assert "fewer than 30 different rows" in refused.value.what
-    assert f"120 rows, {120 - test} different ones train, {test} test" in (refused.value.seen or "")
+    assert f"120 rows, {120 - test} different rows train, {test} test" in (refused.value.seen or "")
 
 
 def test_a_test_share_that_is_off_by_half_is_refused_with_figures() -> None:
