@@ -112,7 +112,7 @@ class Checks:
         problems: Mapping[str, str],
         warnings: Mapping[str, str] | None = None,
     ) -> Iterator[dg.AssetCheckResult]:
-        """One result a name: failed where there is a problem of that name; a warning stops nothing."""
+        """One result a name, failed where there is a problem of that name, or a warning."""
         told = {**(warnings or {}), **problems}
         for name in names:
             warn = name not in problems

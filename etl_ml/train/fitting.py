@@ -92,8 +92,12 @@ class Fitter:
                 trees = self._trees(features, target, units, order)
                 estimator.set_params(**{_TREES[self.name]: trees})
             if self.calibrate == "none" and not hasattr(estimator, "ensemble"):
-                return _fitted(estimator, features, target, self._weights(target))
-            return self._calibrated(estimator, features, target, units)
+                fitted = _fitted(estimator, features, target, self._weights(target))
+            else:
+                fitted = self._calibrated(estimator, features, target, units)
+        if self.name == "catboost":
+            _without_time(fitted)
+        return fitted
 
     def _weights(self, target: Array) -> Array | None:
         from sklearn.utils.class_weight import compute_sample_weight
@@ -150,6 +154,15 @@ class Fitter:
         more["early_stopping_rounds"] = self.stop_after
         found = booster.fit(features[inside], target[inside], **more)
         return int(found.get_best_iteration()) + 1
+
+
+def _without_time(fitted: Any) -> None:
+    """CatBoost writes when it was fitted into the model: equal models shall be equal bytes."""
+    for part in getattr(fitted, "calibrated_classifiers_", [fitted]):
+        told = getattr(part, "estimator", part).get_metadata()
+        for key in ("model_guid", "train_finish_time"):
+            if key in told:
+                del told[key]
 
 
 def _held_back(units: Array, order: Array | None, seed: int) -> Array:

@@ -244,6 +244,7 @@ def test_the_card_says_what_a_reader_asks(demo: Project) -> None:
         "## Against the champion",
         "## What it looks at",
         "## Limits",
+        "## Made with",
     ]
     assert "**May be deployed.** Every gate is passed." in card
     assert f"- Estimator: {report['model']['candidate']}" in card

@@ -119,6 +119,7 @@ class TestDemo:
         folder = demo.root / ".etl_ml/lake/phishing/registry/models/0000000001"
         assert {path.name for path in folder.iterdir()} == {
             "model.skops",
+            "model.onnx",
             "signature.json",
             "profile.json",
             "evaluation_report.json",

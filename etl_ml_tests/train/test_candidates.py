@@ -10,6 +10,7 @@ from skops.io import get_untrusted_types
 from etl_ml.lake.estimator import dump_estimator, load_estimator
 from etl_ml.spec.training import CANDIDATES, Candidate, Task
 from etl_ml.train.candidates import UnknownParameter, build
+from etl_ml.train.fitting import _without_time
 from etl_ml.train.trusted import BY_CANDIDATE, MODEL
 
 RNG = np.random.default_rng(0)
@@ -29,7 +30,14 @@ FAST: dict[str, dict[str, Any]] = {
 
 def fitted(name: str, classes: int, **params: Any) -> Any:
     candidate = Candidate(name=name, params=FAST.get(name, {}) | params)
-    return build(candidate, seed=1, cells=FEATURES.size).fit(FEATURES, TARGETS[classes])
+    return model_of(candidate, "classification", TARGETS[classes])
+
+
+def model_of(candidate: Candidate, task: Task, target: Any) -> Any:
+    model = build(candidate, task=task, seed=1, cells=FEATURES.size).fit(FEATURES, target)
+    if candidate.name == "catboost":
+        _without_time(model)
+    return model
 
 
 def every_candidate() -> list[tuple[Task, str]]:
@@ -48,8 +56,7 @@ def test_a_regressor_is_stored_and_loaded_with_its_own_trusted_types_only(name: 
     candidate = Candidate(name=name, params=FAST.get(name, {}))
 
     def model() -> Any:
-        found = build(candidate, task="regression", seed=1, cells=FEATURES.size)
-        return found.fit(FEATURES, NOISY.astype(np.float64))
+        return model_of(candidate, "regression", NOISY.astype(np.float64))
 
     data = dump_estimator(model())
     loaded = load_estimator(data, trusted=BY_CANDIDATE[name])

@@ -218,7 +218,8 @@ def test_a_candidate_that_fails_is_reported_last_and_the_others_go_on(
     assert best["candidate"] == "logistic_regression"
     assert (last["candidate"], last["params"], last["mean"]) == (name, params, None)
     assert last["error"]
-    assert told[0].startswith(f"{name}: failed: ")
+    ((key, value),) = params.items()
+    assert told[0].startswith(f"{name} {key}={value}: failed: ")
     assert next(line for line in result.log if "error" in line)["fold"] == 0
 
 

@@ -60,7 +60,8 @@ def close(found: Any, expected: Any) -> bool:
 def one(values: Any, kind: str = "float", **options: Any) -> np.ndarray[Any, Any]:
     """The features of a column's own training values."""
     frame = pl.DataFrame({"x": values})
-    return Preprocessor({"x": kind}, **options).fit(frame).transform(frame)
+    y = np.arange(len(frame)) % 2
+    return Preprocessor({"x": kind}, **options).fit(frame, y).transform(frame)
 
 
 @pytest.mark.parametrize("scale", SCALERS)
@@ -129,7 +130,9 @@ def test_encoding_is_scikit_learns_unseen_categories_included(encode: str, imput
 
 
 @pytest.mark.parametrize(("levels", "features"), [(20, 20), (21, 1)])
-def test_auto_is_one_hot_up_to_twenty_categories(levels: int, features: int) -> None:
+def test_auto_is_one_hot_up_to_twenty_categories_and_one_number_above(
+    levels: int, features: int
+) -> None:
     assert one([f"level {n:02}" for n in range(levels)], "category").shape[1] == features
 
 
