@@ -75,9 +75,8 @@ def codes_of(values: pl.Series, learned: Mapping[str, Any]) -> Array:
     """The place of each row's category: int64 array (n,); -1 where it is none of them."""
     fill, categories = learned["fill"], learned["categories"]
     levels = values if fill is None else values.fill_null(fill)
-    places = pl.Series(range(len(categories)), dtype=pl.Int64)
-    codes = levels.replace_strict(categories, places, default=-1, return_dtype=pl.Int64)
-    return codes.fill_null(-1).to_numpy()
+    codes = levels.cast(pl.Enum(categories), strict=False).to_physical()
+    return codes.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def cross_fitted(

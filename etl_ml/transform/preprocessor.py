@@ -288,13 +288,27 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return frame.with_columns(fill_by_neighbours(values, self.neighbours_))
 
     def _features(self, frame: pl.DataFrame) -> Array:
-        wanted = (e for name in self.kinds_ for e in self._expressions(name).values())
-        features = frame.select(
+        features = np.zeros((len(frame), len(self.feature_names_out_)), np.float32)
+        wanted: dict[int, pl.Expr] = {}
+        place = 0
+        for name in self.kinds_:
+            expressions = list(self._expressions(name).values())
+            learned = self.learned_[name]
+            if learned.get("encode") == "one_hot":
+                # One code a row, and one cell set: no comparison of text for each category.
+                codes = codes_of(frame[name], learned)
+                known = np.flatnonzero(codes >= 0)
+                features[known, place + codes[known]] = 1.0
+            else:
+                wanted |= dict(enumerate(expressions, start=place))
+            place += len(expressions)
+        numbers = frame.select(
             expression.clip(-FLOAT32, FLOAT32).cast(pl.Float32).alias(str(place))
-            for place, expression in enumerate(wanted)
+            for place, expression in wanted.items()
         )
-        shape = (len(frame), len(self.feature_names_out_))
-        return np.ascontiguousarray(features.to_numpy(), dtype=np.float32).reshape(shape)
+        for place in wanted:
+            features[:, place] = numbers[str(place)].to_numpy()
+        return features
 
     def _expressions(self, name: str) -> dict[str, pl.Expr]:
         """A column's features by name."""
