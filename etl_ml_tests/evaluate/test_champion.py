@@ -14,7 +14,7 @@ from etl_ml.train.metrics import Scores
 from etl_ml.transform.preprocessor import UnusableFrame
 
 Array = np.ndarray[Any, Any]
-RUNS = {250: 60, 2000: 20}
+RUNS = {250: 60, 2000: 20, 100_000: 4}
 
 
 class Known:
@@ -89,13 +89,13 @@ def test_an_equal_challenger_is_seldom_called_better(rows: int) -> None:
     assert passes("better", rows, 0.85, 0.85) <= {250: 6 / 60, 2000: 3 / 20}[rows]
 
 
-@pytest.mark.parametrize(("rows", "new"), [(250, 0.97), (2000, 0.9)])
+@pytest.mark.parametrize(("rows", "new"), [(250, 0.97), (2000, 0.9), (100_000, 0.86)])
 def test_a_clearly_better_challenger_passes_both_rules(rows: int, new: float) -> None:
     assert passes("better", rows, 0.85, new) >= 0.9
     assert passes("not_worse", rows, 0.85, new) >= 0.95
 
 
-@pytest.mark.parametrize(("rows", "new"), [(250, 0.72), (2000, 0.8)])
+@pytest.mark.parametrize(("rows", "new"), [(250, 0.72), (2000, 0.8), (100_000, 0.84)])
 def test_a_clearly_worse_challenger_passes_neither(rows: int, new: float) -> None:
     assert passes("not_worse", rows, 0.85, new) <= 0.05
     assert passes("better", rows, 0.85, new) == 0
@@ -107,6 +107,24 @@ def test_more_rows_let_more_equal_challengers_pass() -> None:
     # is above the margin of -0.01 with 62 % and 81 %.
     assert 0.42 <= few <= 0.82
     assert 0.5 <= many <= 1
+
+
+def test_twenty_retrainings_that_each_get_a_little_worse_do_not_slide_far() -> None:
+    rng = np.random.default_rng(11)
+    target = rng.permutation(np.arange(2000) % 2)
+    level, value, history = 0.9, 0.9, [0.9]
+    champion = answers(target, level, rng)
+    for _ in range(20):
+        level -= 0.004  # within the margin each time, and 0.08 in the end
+        challenger = answers(target, level, rng)
+        found = judged(
+            target, challenger, champion, champion=incumbent(history=tuple(history[-20:]))
+        )
+        if found["passed"]:
+            champion = challenger
+            value = float(((challenger >= 0.5) == target).mean())
+            history.append(value)
+    assert value >= max(history) - 2 * 0.01
 
 
 def test_the_same_answers_always_pass_not_worse_and_never_better() -> None:
