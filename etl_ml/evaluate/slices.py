@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from etl_ml.spec.contract import Column
+from etl_ml.spec.contract import MOMENTS, NUMBERS, Column
 from etl_ml.train.metrics import AnyScores, Scores, bootstrap, greater_is_better
 
 Array = np.ndarray[Any, Any]
@@ -103,7 +103,7 @@ def _passed(metric: str, found: Mapping[str, float | None], limit: float) -> boo
 def _parts(values: pl.Series, column: Column) -> Iterator[tuple[str, Array]]:
     """Each value in words, and its rows."""
     there = values.drop_nulls()
-    ordered = column.type in ("integer", "float", "date", "datetime")
+    ordered = column.type in NUMBERS + MOMENTS
     if ordered and there.n_unique() > _MOST_VALUES:
         labels = _quarters(values)
     else:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ORIGINAL
-from etl_ml.spec.contract import Column, ColumnType
+from etl_ml.spec.contract import TEXTS, Column, ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -341,7 +341,7 @@ def _converted(value: Any, kind: ColumnType) -> Any:
         return _MISSING
     if isinstance(value, Decimal128):
         return _from_decimal(value, kind)
-    if kind in ("string", "category"):
+    if kind in TEXTS:
         if isinstance(value, ObjectId):
             return str(value)
         return str(value) if isinstance(value, str) else _MISSING
@@ -361,7 +361,7 @@ def _from_decimal(value: Any, kind: ColumnType) -> Any:
     from decimal import Decimal
 
     number = value.to_decimal()
-    if kind in ("string", "category"):
+    if kind in TEXTS:
         return str(value)
     if number.is_nan():
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etl_ml.extract.reader import Position, Since
 from etl_ml.extract.source_error import SourceError
+from etl_ml.spec.contract import NUMBERS
 from etl_ml.spec.error import bounded
 from etl_ml.spec.pipeline import Pipeline
 
@@ -49,7 +50,7 @@ class Cursor:
             column = pipeline.contract.columns.get(name)
             moment = column is not None and column.type in ("datetime", "date")
             return Cursor(name, "moment" if moment else "id", lag_seconds=seconds)
-        number = pipeline.contract.columns[name].type in ("integer", "float")
+        number = pipeline.contract.columns[name].type in NUMBERS
         return Cursor(name, "number" if number else "text", lag_rows=asked.lag_rows or 0)
 
     def values(self, kind: pl.DataType) -> pl.Expr:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from etl_ml.lake.identity import INTERNAL, ROW
 from etl_ml.load.load_error import LoadError
-from etl_ml.spec.contract import Column, ColumnType, Contract
+from etl_ml.spec.contract import TEXTS, Column, ColumnType, Contract
 from etl_ml.spec.error import bounded, listed
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Rows:
 
         chosen = [
             pl.col(name).cast(_polars_types()[column.type])
-            if column.type not in ("string", "category")
+            if column.type not in TEXTS
             else pl.col(name)
             for name, column in self.columns.items()
         ]
@@ -178,7 +178,7 @@ def _as_text(scan: pl.LazyFrame, columns: Mapping[str, Column]) -> list[pl.Expr]
 
     texts = []
     for name, kind in scan.collect_schema().items():
-        if name == ROW or columns[name].type not in ("string", "category") or kind == pl.String:
+        if name == ROW or columns[name].type not in TEXTS or kind == pl.String:
             continue
         column = pl.col(name)
         if isinstance(kind, pl.List | pl.Array):

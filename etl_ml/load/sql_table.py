@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from etl_ml.lake.identity import ROW
 from etl_ml.load.load_error import LoadError
 from etl_ml.load.rows import Rows, same_columns
-from etl_ml.spec.contract import Column, ColumnType
+from etl_ml.spec.contract import TEXTS, Column, ColumnType
 from etl_ml.spec.error import listed
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _kind(connection: Connection) -> str:
 def _type(kind: str, column: Column | None, in_key: bool) -> str:
     if column is None:  # `_etl_ml_row`
         return "VARCHAR(64)"
-    if column.type not in ("string", "category"):
+    if column.type not in TEXTS:
         return _TYPES[kind][column.type]
     longest = column.max_length
     if column.allowed:

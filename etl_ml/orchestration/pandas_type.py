@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster._utils.warnings import suppress_dagster_warnings
 
-from etl_ml.spec.contract import Column, Contract
+from etl_ml.spec.contract import TEXTS, Column, Contract
 
 
 @suppress_dagster_warnings
@@ -25,7 +25,7 @@ def _column(name: str, column: Column) -> Any:
     from dagster_pandas.constraints import ColumnDTypeInSetConstraint, NonNullableColumnConstraint
 
     rules: dict[str, Any] = {"non_nullable": not column.nullable, "is_required": True}
-    if column.allowed is not None and column.type in ("string", "category"):
+    if column.allowed is not None and column.type in TEXTS:
         return PandasColumn.categorical_column(name, set(column.allowed), **rules)
     limits = {"min_value": column.min, "max_value": column.max}
     limits = {name: limit for name, limit in limits.items() if limit is not None}
@@ -33,7 +33,7 @@ def _column(name: str, column: Column) -> Any:
         return PandasColumn.float_column(name, **limits, **rules)
     if column.type == "integer" and not column.nullable:
         return PandasColumn.integer_column(name, **limits, **rules)
-    if column.type in ("string", "category"):
+    if column.type in TEXTS:
         return PandasColumn.string_column(name, **rules)
     # pandas keeps nullable integers as floats, nullable booleans and dates as objects.
     dtypes = {

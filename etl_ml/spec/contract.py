@@ -17,9 +17,9 @@ ColumnType = Literal["integer", "float", "boolean", "string", "datetime", "date"
 Scalar = bool | int | float | datetime | date | str
 
 RESERVED = ("_etl_ml_", "_reasons")
-_NUMBERS: tuple[ColumnType, ...] = ("integer", "float")
-_TEXTS: tuple[ColumnType, ...] = ("string", "category")
-_MOMENTS: tuple[ColumnType, ...] = ("datetime", "date")
+NUMBERS: tuple[ColumnType, ...] = ("integer", "float")
+TEXTS: tuple[ColumnType, ...] = ("string", "category")
+MOMENTS: tuple[ColumnType, ...] = ("datetime", "date")
 _PYTHON: dict[ColumnType, tuple[type, ...]] = {
     "integer": (int,),
     "float": (float,),
@@ -63,7 +63,7 @@ class Column(Section):
 
     @model_validator(mode="after")
     def _rules_can_hold(self) -> Column:
-        for key, types in (("min", _NUMBERS + _MOMENTS), ("max", _NUMBERS + _MOMENTS)):
+        for key, types in (("min", NUMBERS + MOMENTS), ("max", NUMBERS + MOMENTS)):
             limit = getattr(self, key)
             if limit is None:
                 continue
@@ -71,7 +71,7 @@ class Column(Section):
                 raise ValueError(f"`{key}` does not apply to a column of type {self.type}")
             self._of_type(key, limit)
         for key in ("pattern", "max_length"):
-            if getattr(self, key) is not None and self.type not in _TEXTS:
+            if getattr(self, key) is not None and self.type not in TEXTS:
                 raise ValueError(f"`{key}` does not apply to a column of type {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:  # type: ignore[operator]
             raise ValueError(f"`min` {self.min} is above `max` {self.max}: no value can hold")
@@ -102,7 +102,7 @@ def _limit(value: Any, kind: Any) -> Any:
     """A limit in its column's type where it can be; YAML as Dagster reads it has no dates."""
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < _LARGEST else value
-    if kind not in _MOMENTS:
+    if kind not in MOMENTS:
         return value
     if isinstance(value, str):
         try:

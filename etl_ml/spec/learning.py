@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from etl_ml.spec.contract import Column
+from etl_ml.spec.contract import MOMENTS, NUMBERS, Column
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.training import CANDIDATES, METRICS, Task, Training
 from etl_ml.spec.transformation import Cleaning, Features, Split
 
-_NUMBERS = ("integer", "float")
-_ORDERED = (*_NUMBERS, "date", "datetime")
 _WITHOUT_WEIGHTS = ("k_nearest_neighbors",)
 
 
@@ -51,7 +49,7 @@ def check_training(training: Training, evaluation: Evaluation, task: Task, targe
     ):
         if not default:
             raise ValueError(f"training.{key}: is for classification, and the task is regression")
-    if target.type not in _NUMBERS:
+    if target.type not in NUMBERS:
         raise ValueError(
             f"target.column: regression predicts a number, and the column is of type {target.type}"
         )
@@ -81,10 +79,10 @@ def check_columns(
         raise ValueError("features.exclude: the target is no feature anyway")
     if split.strategy == "time" and split.column:
         kind = columns[split.column].type
-        if kind not in _ORDERED:
+        if kind not in NUMBERS + MOMENTS:
             raise ValueError(
-                f"split.column: time needs one of {', '.join(_ORDERED)}, and {split.column} is of "
-                f"type {kind}"
+                f"split.column: time needs one of {', '.join(NUMBERS + MOMENTS)}, and "
+                f"{split.column} is of type {kind}"
             )
     for name in evaluation.slices:
         if columns[name].sensitive:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from etl_ml.spec.contract import Column, Contract
+from etl_ml.spec.contract import TEXTS, Column, Contract
 from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
@@ -165,7 +165,7 @@ class Pipeline(Section):
         cursor = self.source.incremental.cursor if self.source.incremental else None
         column = self.contract.columns.get(cursor or "")
         if column is None or (isinstance(self.source, MongoSource) and cursor == "_id"):
-            return column is None or column.type in ("string", "category")
+            return column is None or column.type in TEXTS
         return column.type in ("datetime", "date")
 
     @property

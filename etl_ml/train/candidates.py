@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from typing import Any
 
 from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.spec.training import Candidate, Task
+from etl_ml.transform.named import find_named
 
 # Above this many cells a second thread pays for itself.
 _PARALLEL_CELLS = 2_000_000
@@ -89,24 +89,13 @@ def find_class(name: str) -> type:
     UnknownEstimator
         There is no such module or class, or it is no scikit-learn estimator.
     """
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UnknownEstimator(
-            f"candidate {name!r} cannot be imported: {error}.",
-            where="training.candidates",
-            fix=f"install it, or put {module_name.partition('.')[0]} where Python finds it",
-        ) from None
-    found = getattr(module, attribute, None)
-    if not isinstance(found, type):
-        close = nearest(attribute, dir(module))
-        raise UnknownEstimator(
-            f"candidate {name!r}: {module_name} has no class {attribute!r}.",
-            where="training.candidates",
-            close=repr(close) if close else None,
-            fix="name a class of the module",
-        )
+    found: type = find_named(
+        name,
+        what=f"candidate {name!r}",
+        key="training.candidates",
+        kind="class",
+        error=UnknownEstimator,
+    )
     return found
 
 

@@ -21,6 +21,7 @@ from etl_ml.train.search import Trial
 from etl_ml.train.threshold import choose
 from etl_ml.train.trusted import VARIABLE, read_preprocessor, trusted_types
 from etl_ml.transform.preprocessor import Preprocessor
+from etl_ml.transform.split import shuffled
 
 Array = np.ndarray[Any, Any]
 
@@ -250,8 +251,6 @@ def _failed(entry: dict[str, Any], spent: float, problem: str) -> dict[str, Any]
 
 def _share_of(units: Array, share: float, seed: int) -> Array:
     """Bool array (n,): the rows of a share of the units; a larger share holds the smaller one."""
-    _, member = np.unique(units, return_inverse=True)
-    count = int(member.max()) + 1
-    shuffled = np.random.default_rng(seed).permutation(count)
-    kept: Array = (shuffled < max(1, round(count * share)))[member]
+    place, count = shuffled(units, seed)
+    kept: Array = place < max(1, round(count * share))
     return kept

@@ -12,6 +12,7 @@ import numpy as np
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.training import Candidate
 from etl_ml.train.candidates import BOOSTED, EARLY_STOPPING, UnknownParameter, build, innermost
+from etl_ml.transform.split import shuffled
 
 Array = np.ndarray[Any, Any]
 
@@ -170,9 +171,8 @@ def _held_back(units: Array, order: Array | None, seed: int) -> Array:
     if order is not None:
         held: Array = order > np.quantile(order, 1 - _HELD_BACK, method="lower")
         return held
-    _, member = np.unique(units, return_inverse=True)
-    shuffled = np.random.default_rng(seed).permutation(int(member.max()) + 1)
-    chosen: Array = (shuffled < max(1, round(len(shuffled) * _HELD_BACK)))[member]
+    place, count = shuffled(units, seed)
+    chosen: Array = place < max(1, round(count * _HELD_BACK))
     return chosen
 
 

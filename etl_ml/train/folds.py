@@ -9,6 +9,7 @@ import numpy as np
 
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.transform.split import shuffled
 
 Array = np.ndarray[Any, Any]
 Fold = tuple[Array, Array]
@@ -48,8 +49,7 @@ def folds_of(
 
 def _plain(units: Array, pipeline: Pipeline) -> Array:
     folds = pipeline.training.folds
-    _, member = np.unique(units, return_inverse=True)
-    count = int(member.max()) + 1
+    place, count = shuffled(units, pipeline.training.seed)
     if count < 2 * folds:
         raise TrainingError(
             f"{pipeline.name}: {count} different training rows are too few for training.folds = "
@@ -57,8 +57,7 @@ def _plain(units: Array, pipeline: Pipeline) -> Array:
             where="training.folds",
             fix="use fewer folds, or give it more rows",
         )
-    shuffled = np.random.default_rng(pipeline.training.seed).permutation(count)
-    fold: Array = (shuffled % folds)[member]
+    fold: Array = place % folds
     return fold
 
 

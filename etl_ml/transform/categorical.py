@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from etl_ml.spec.error import EtlMlError
+from etl_ml.transform.split import shuffled
 
 Array = np.ndarray[Any, Any]
 
@@ -83,9 +84,8 @@ def cross_fitted(
     codes: Array, y: Array, units: Array, learned: Mapping[str, Any], classes: int, seed: int
 ) -> Array:
     """Target encodings of training rows, each learned from rows of other units: float64 (k, n)."""
-    _, member = np.unique(units, return_inverse=True)
-    count = int(member.max(initial=-1)) + 1
-    fold = (np.random.default_rng(seed).permutation(count) % _INNER_FOLDS)[member]
+    place, _ = shuffled(units, seed)
+    fold = place % _INNER_FOLDS
     found = np.empty((len(learned["encodings"]), len(codes)))
     for number in range(_INNER_FOLDS):
         held_out = fold == number

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import polars as pl
 
-from etl_ml.spec.error import EtlMlError, bounded, listed, nearest
+from etl_ml.spec.error import EtlMlError, bounded, listed
+from etl_ml.transform.named import find_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,25 +30,14 @@ def find_function(name: str) -> Function:
     FeatureFunctionError
         There is no such module, or nothing to call in it.
     """
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise FeatureFunctionError(
-            f"features.function {name!r} cannot be imported: {error}.",
-            where="features.function",
-            fix=f"put {module_name.partition('.')[0]} where Python finds it, beside the project",
-        ) from None
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        close = nearest(attribute, dir(module))
-        raise FeatureFunctionError(
-            f"features.function {name!r}: {module_name} has no function {attribute!r}.",
-            where=getattr(module, "__file__", None),
-            close=repr(close) if close else None,
-            fix="name a function of the module",
-        )
-    return function  # type: ignore[no-any-return]
+    found: Function = find_named(
+        name,
+        what=f"features.function {name!r}",
+        key="features.function",
+        kind="function",
+        error=FeatureFunctionError,
+    )
+    return found
 
 
 def call_function(

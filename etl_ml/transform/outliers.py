@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.spec.contract import Column
+from etl_ml.spec.contract import NUMBERS, Column
 from etl_ml.spec.transformation import Outliers
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def count_outliers(
     """
     import polars as pl
 
-    numeric = [name for name, c in columns.items() if c.type in ("integer", "float")]
+    numeric = [name for name, c in columns.items() if c.type in NUMBERS]
     if outliers.method == "none" or not numeric:
         return {}
     values = pl.col(numeric).cast(pl.Float64)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from etl_ml.spec.contract import Column
+from etl_ml.spec.contract import MOMENTS, TEXTS, Column
 from etl_ml.spec.transformation import Features
 from etl_ml.transform.categorical import (
     codes_of,
@@ -352,8 +352,8 @@ def _holds(kind: str, dtype: pl.DataType) -> bool:
 
 
 def _is_text(kind: str) -> bool:
-    return kind in ("string", "category")
+    return kind in TEXTS
 
 
 def _is_moment(kind: str) -> bool:
-    return kind in ("date", "datetime")
+    return kind in MOMENTS

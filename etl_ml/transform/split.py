@@ -266,6 +266,15 @@ def _advice(sides: Sides, pipeline: Pipeline) -> str:
     return advice
 
 
+def shuffled(units: Array, seed: int) -> tuple[Array, int]:
+    """The place of each row's unit in a shuffle of the units, 0..u-1: int array (n,); and u."""
+    import numpy as np
+
+    _, member = np.unique(units, return_inverse=True)
+    count = int(member.max(initial=-1)) + 1
+    return np.random.default_rng(seed).permutation(count)[member], count
+
+
 def leaks(train: Sequence[Any] | Array, test: Sequence[Any] | Array) -> int:
     """How many different values stand on both sides."""
     import numpy as np

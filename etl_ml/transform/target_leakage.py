@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from etl_ml.spec.contract import Column
+from etl_ml.spec.contract import TEXTS, Column
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +36,7 @@ def give_away(
         if there.sum() < max(_LEAST_ROWS, len(rows) / 2):
             continue
         values, known = rows[name].filter(there), target[there]
-        text = column.type in ("string", "category")
+        text = column.type in TEXTS
         if text:
             told = _pure(values, known) if classes else None
         else:

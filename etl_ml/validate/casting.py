@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from etl_ml.spec.contract import Column, ColumnType
+from etl_ml.spec.contract import TEXTS, Column, ColumnType
 
 if TYPE_CHECKING:
     import polars as pl
@@ -108,7 +108,7 @@ def cast(value: pl.Expr, source: pl.DataType, column: Column) -> pl.Expr:
 def _from_text(text: pl.Expr, kind: ColumnType) -> pl.Expr:
     import polars as pl
 
-    if kind in ("string", "category"):
+    if kind in TEXTS:
         return text
     number = text.cast(pl.Float64, strict=False)
     if kind == "float":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ROW
+from etl_ml.spec.contract import NUMBERS
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.validate.sample import ALL, SIZE, RowSample, sample_of
 from etl_ml.validate.statistics import Test, chi2, ks, nulls
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 TOO_FEW = 200
 # Enough to find what is worth finding: a distance of 0.1 has a p-value of 1e-140.
 _COMPARED = 32_768
-_NUMBERS = ("integer", "float")
 _LEVELS = ("boolean", "string", "category")
 _SHOWN = 10
 
@@ -129,7 +129,7 @@ def _compare(sides: _Sides, pipeline: Pipeline) -> Iterator[tuple[str, dict[str,
             continue  # the contract has changed: there is nothing to compare
         known, new = then[name], now[name]
         told: dict[str, Any] = {}
-        if column.type in _NUMBERS:
+        if column.type in NUMBERS:
             test = ks(*(side.drop_nulls().cast(float).to_numpy() for side in (known, new)))
         elif column.type in _LEVELS:
             test, told = _levels(known, new, hidden=column.sensitive)
