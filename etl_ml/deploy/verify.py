@@ -96,7 +96,7 @@ def _environment(trusted: Collection[str]) -> dict[str, str]:
     if not trusted:
         return dict(os.environ)
     named = [*filter(None, [os.environ.get(VARIABLE)]), *sorted(trusted)]
-    path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, sys.path))
     return dict(os.environ) | {VARIABLE: ",".join(named), "PYTHONPATH": path}
 
 

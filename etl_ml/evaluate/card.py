@@ -15,6 +15,7 @@ from etl_ml.spec.contract import Column
 from etl_ml.spec.pipeline import Pipeline
 
 _MOST_COLUMNS = 40
+_SHOWN_METRICS = 5
 _LIBRARIES = ("etl_ml", "scikit-learn", "lightgbm", "numpy", "polars")
 _PICTURES = {
     "roc.png": "ROC curve",
@@ -208,9 +209,6 @@ def _slices(slices: Mapping[str, Any]) -> Iterator[str]:
             cells = [_interval(found["metrics"][name]) for name in shown]
             yield f"| {_cell(value)} | {found['rows']:,} | {' | '.join(cells)} | {_gates(found)} |"
         yield ""
-
-
-_SHOWN_METRICS = 5
 
 
 def _interval(found: Mapping[str, float | None]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from etl_ml.lake.estimator import UntrustedModel
 from etl_ml.spec.evaluation import Champion as ChampionSpec
 from etl_ml.spec.training import UNBOUNDED
-from etl_ml.train.metrics import AnyScores, bootstrap, greater_is_better, scores_of
+from etl_ml.train.metrics import AnyScores, bootstrap, scores_of, sign_of
 from etl_ml.transform.function import FeatureFunctionError
 from etl_ml.transform.preprocessor import UnusableFrame
 
@@ -107,7 +107,7 @@ def compare(
         return report | {"reason": f"{answers}: the gates decide"}
     champion = scores_of(target, answers, incumbent.model.threshold)
     new = challenger.on(unseen)
-    sign = 1.0 if greater_is_better(metric) else -1.0
+    sign = sign_of(metric)
     drawn = bootstrap([new, champion], [metric], units[unseen], seed=seed)
     differences = sign * (drawn[0, 0] - drawn[1, 0])
     tail = 50 * (1 - rule.confidence)

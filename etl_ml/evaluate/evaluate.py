@@ -17,7 +17,7 @@ from etl_ml.lake import Version
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.training import METRICS
 from etl_ml.train import load_model
-from etl_ml.train.metrics import Scores, answers_of, bootstrap, greater_is_better, scores_of
+from etl_ml.train.metrics import Scores, answers_of, bootstrap, scores_of, sign_of, within
 from etl_ml.transform import rows_of
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +84,7 @@ def evaluate(
         name: {
             "limit": limit,
             "value": measured[name]["value"],
-            "passed": _within(name, measured[name]["value"], limit),
+            "passed": within(name, measured[name]["value"], limit),
         }
         for name, limit in wanted.gates.items()
     }
@@ -138,14 +138,10 @@ def evaluate(
     return Evaluation(report, model_card(report, pipeline, lineage, notes), pictures)
 
 
-def _within(metric: str, value: float, limit: float) -> bool:
-    return value >= limit if greater_is_better(metric) else value <= limit
-
-
 def _overfit(
     validated: float, test: float, train: float, metric: str, limit: float | None
 ) -> dict[str, Any]:
-    difference = (validated - test) * (1 if greater_is_better(metric) else -1)
+    difference = (validated - test) * sign_of(metric)
     return {
         "metric": metric,
         "cross_validated": validated,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.train.metrics import answers_of, greater_is_better, scores_of
+from etl_ml.train.metrics import answers_of, scores_of, sign_of
 
 if TYPE_CHECKING:
     from etl_ml.train.model import Model
@@ -40,7 +40,7 @@ def permutation_importance(
     def score(values: np.ndarray[Any, Any]) -> float:
         return scores_of(target, answers_of(model.estimator, values), model.threshold).value(metric)
 
-    sign = 1 if greater_is_better(metric) else -1
+    sign = sign_of(metric)
     before = score(features)
     source = np.asarray(model.preprocessor.source_of())
     found = []

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from etl_ml.spec.contract import MOMENTS, NUMBERS, Column
-from etl_ml.train.metrics import AnyScores, Scores, bootstrap, greater_is_better
+from etl_ml.train.metrics import AnyScores, Scores, bootstrap, greater_is_better, within
 
 Array = np.ndarray[Any, Any]
 
@@ -95,9 +95,7 @@ def _slice(
 
 def _passed(metric: str, found: Mapping[str, float | None], limit: float) -> bool | None:
     better = found["high" if greater_is_better(metric) else "low"]
-    if better is None:
-        return None
-    return better >= limit if greater_is_better(metric) else better <= limit
+    return None if better is None else within(metric, better, limit)
 
 
 def _parts(values: pl.Series, column: Column) -> Iterator[tuple[str, Array]]:

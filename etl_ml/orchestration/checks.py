@@ -115,7 +115,7 @@ class Checks:
         """One result a name, failed where there is a problem of that name, or a warning."""
         told = {**(warnings or {}), **problems}
         for name in names:
-            warn = name not in problems
+            warn = name in told and name not in problems
             yield from self.result(name, name not in told, told.get(name, ""), warn=warn)
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from etl_ml.lake import Version
 from etl_ml.lake.estimator import dump_estimator, unknown_types
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.training import Candidate, Metric
+from etl_ml.spec.training import Candidate
 from etl_ml.train.fitting import Fitter
 from etl_ml.train.folds import Fold, folds_of
-from etl_ml.train.metrics import answers_of, greater_is_better, scores_of
+from etl_ml.train.metrics import answers_of, scores_of, sign_of
 from etl_ml.train.search import Trial
 from etl_ml.train.threshold import choose
 from etl_ml.train.trusted import VARIABLE, read_preprocessor, trusted_types
@@ -107,12 +107,10 @@ class Result:
 
     Attributes
     ----------
-    answers : float64 (n, k) or (n,), NaN where a row was never held out; None where
-        they are not needed any more
+    answers : float64 (n, k) or (n,), NaN where a row was never held out; None if it failed
     """
 
     candidate: Candidate
-    params: dict[str, Any]
     entry: dict[str, Any]
     answers: Array | None = None
 
@@ -120,6 +118,11 @@ class Result:
     def comparable(self) -> bool:
         """Whether it was scored on all folds, fitted on all of their rows."""
         return self.entry["mean"] is not None and "share" not in self.entry
+
+    def better_than(self, other: Result) -> bool:
+        """Whether its mean is better than that of another comparable trial."""
+        sign = sign_of(self.entry["metric"])
+        return bool(sign * self.entry["mean"] > sign * other.entry["mean"])
 
 
 class Validator:
@@ -139,8 +142,8 @@ class Validator:
         told: Callable[[str, int, float, float], None],
     ) -> None:
         self._rows, self._pipeline, self._log, self._told = rows, pipeline, log, told
-        self.metric: Metric = pipeline.metric
-        self.sign = 1.0 if greater_is_better(self.metric) else -1.0
+        self._metric = pipeline.metric
+        self._sign = sign_of(self._metric)
 
     def run(self, candidate: Candidate, trial: Trial, number: int, deadline: float) -> Result:
         """Score one trial; a candidate that fails is an entry with its error.
@@ -154,7 +157,7 @@ class Validator:
         entry: dict[str, Any] = {
             "candidate": candidate.name,
             "params": dict(trial.params),
-            "metric": self.metric,
+            "metric": self._metric,
         }
         scores: list[float] = []
         answers: Array | None = None
@@ -165,15 +168,15 @@ class Validator:
             try:
                 said = self._answers(candidate, trial, fold)
                 held_out = rows.folds[fold][1]
-                score = scores_of(rows.target[held_out], said).value(self.metric)
+                score = scores_of(rows.target[held_out], said).value(self._metric)
                 if not np.isfinite(score):
-                    raise ValueError(f"{self.metric} is {score} on the held-out rows")
+                    raise ValueError(f"{self._metric} is {score} on the held-out rows")
             except Exception as error:
                 # One candidate that cannot be fitted is no reason to go without the others, and
                 # each library has errors of its own.
                 problem = f"{type(error).__name__}: {error}"[:300]
                 self._log.append(self._line(entry, number, fold) | {"error": problem})
-                return Result(candidate, trial.params, _failed(entry, spent, problem))
+                return Result(candidate, _failed(entry, spent, problem))
             seconds = time.perf_counter() - start
             spent += seconds
             scores.append(score)
@@ -184,14 +187,13 @@ class Validator:
             if answers is None:
                 answers = np.full((len(rows.target), *said.shape[1:]), np.nan)
             answers[held_out] = said
-            if fold + 1 < len(rows.folds) and trial.give_up(
-                fold, self.sign * float(np.mean(scores))
-            ):
-                trial.score = self.sign * float(np.mean(scores))
+            so_far = self._sign * float(np.mean(scores))
+            if fold + 1 < len(rows.folds) and trial.give_up(fold, so_far):
+                trial.score = so_far
                 told = f"given up after fold {fold + 1}: behind the median of the trials"
-                return Result(candidate, trial.params, _failed(entry, spent, told))
+                return Result(candidate, _failed(entry, spent, told))
         scores = self._at_their_thresholds(answers, scores)
-        trial.score = self.sign * float(np.mean(scores))
+        trial.score = self._sign * float(np.mean(scores))
         entry |= {
             "mean": float(np.mean(scores)),
             "std": float(np.std(scores, ddof=1)),
@@ -200,7 +202,7 @@ class Validator:
         }
         if trial.share < 1:
             entry["share"] = trial.share
-        return Result(candidate, trial.params, entry, answers)
+        return Result(candidate, entry, answers)
 
     def _answers(self, candidate: Candidate, trial: Trial, fold: int) -> Array:
         rows = self._rows
@@ -237,7 +239,7 @@ class Validator:
             others = known & ~held_out
             threshold = choose(rule, target[others], answers[others, 1]).value
             told = scores_of(target[held_out], answers[held_out], threshold)
-            found.append(told.value(self.metric))
+            found.append(told.value(self._metric))
         return found
 
     def _line(self, entry: dict[str, Any], number: int, fold: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from etl_ml.spec.training import LOSSES
+from etl_ml.train.measured import Measured, weighted_mean
 from etl_ml.train.regression_metrics import RegressionScores
 
 Array = np.ndarray[Any, Any]
@@ -29,8 +30,21 @@ def greater_is_better(metric: str) -> bool:
     return metric not in LOSSES
 
 
-class Scores:
+def sign_of(metric: str) -> float:
+    """1 for a score, -1 for a loss: times it, larger is better."""
+    return 1.0 if greater_is_better(metric) else -1.0
+
+
+def within(metric: str, value: float, limit: float) -> bool:
+    """Whether a gate is passed: a lower limit for a score, an upper one for a loss."""
+    return value >= limit if greater_is_better(metric) else value <= limit
+
+
+class Scores(Measured):
     """The metrics of one model's probabilities.
+
+    Of several classes precision, recall, F1 and average precision are macro averages, ROC AUC is
+    one against the rest, averaged.
 
     Parameters
     ----------
@@ -46,21 +60,6 @@ class Scores:
         self.threshold = threshold
         self.predicted = decide(self.probabilities, threshold)
         self._ranks: dict[int, tuple[Array, Array]] = {}
-
-    def __call__(self, metric: str, weights: Array | None = None) -> Array:
-        """The metric for each row of weights: array (b,), NaN where it is not defined.
-
-        Several classes: precision, recall, F1 and average precision are macro averages, ROC AUC
-        is one against the rest, averaged.
-        """
-        rows = np.ones((1, len(self.target))) if weights is None else weights
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value: Array = getattr(self, f"_{metric}")(rows)
-        return value
-
-    def value(self, metric: str) -> float:
-        """The metric with every row counted once."""
-        return float(self(metric)[0])
 
     @property
     def answers(self) -> Array:
@@ -82,7 +81,7 @@ class Scores:
 
     def _accuracy(self, weights: Array) -> Array:
         right = (self.target == self.predicted).astype(np.float64)
-        return _weighted_mean(right, weights)
+        return weighted_mean(right, weights)
 
     def _balanced_accuracy(self, weights: Array) -> Array:
         table = self.confusion(weights)
@@ -119,12 +118,12 @@ class Scores:
     def _log_loss(self, weights: Array) -> Array:
         tiny = np.finfo(np.float64).eps
         chosen = self.probabilities[np.arange(len(self.target)), self.target]
-        return _weighted_mean(-np.log(np.clip(chosen, tiny, 1 - tiny)), weights)
+        return weighted_mean(-np.log(np.clip(chosen, tiny, 1 - tiny)), weights)
 
     def _brier(self, weights: Array) -> Array:
         one_hot = np.eye(self.classes)[self.target]
         loss = ((self.probabilities - one_hot) ** 2).sum(axis=1)
-        return _weighted_mean(loss / (2 if self.classes == 2 else 1), weights)
+        return weighted_mean(loss / (2 if self.classes == 2 else 1), weights)
 
     def _average(self, by_class: Array, table: Array) -> Array:
         """The positive class's value, or the mean over the classes that occur."""
@@ -215,11 +214,6 @@ def _resamples(units: Array, seed: int, draws: int) -> Iterator[Array]:
         size = min(at_once, draws - start)
         times = rng.multinomial(count, np.full(count, 1 / count), size=size)
         yield times[:, member].astype(np.float64)
-
-
-def _weighted_mean(values: Array, weights: Array) -> Array:
-    mean: Array = (weights @ values) / weights.sum(axis=1)
-    return mean
 
 
 def _diagonal(table: Array) -> Array:

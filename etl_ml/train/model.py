@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from etl_ml.transform.typed_frame import Frame
 
 
-class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class _Tabular(BaseEstimator):  # type: ignore[misc]
+    """A preprocessor and an estimator that are fitted one after the other."""
+
+    preprocessor: Preprocessor
+    estimator: Any
+
+    def _fit(self, X: Frame, target: np.ndarray[Any, Any]) -> Self:
+        self.preprocessor = clone(self.preprocessor)
+        features = self.preprocessor.fit_transform(X, target)
+        self.estimator = clone(self.estimator).fit(features, target)
+        return self
+
+
+class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     """A scikit-learn classifier from rows as they are to the original labels.
 
     Parameters
@@ -44,11 +57,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Frame, y: Any) -> Self:
         """Fit preprocessor and estimator anew, on a frame of n rows and their n labels."""
         places = {label: place for place, label in enumerate(self.classes)}
-        target = np.asarray([places[label] for label in y], dtype=np.int64)
-        self.preprocessor = clone(self.preprocessor)
-        features = self.preprocessor.fit_transform(X, target)
-        self.estimator = clone(self.estimator).fit(features, target)
-        return self
+        return self._fit(X, np.asarray([places[label] for label in y], dtype=np.int64))
 
     def predict_proba(self, X: Frame) -> np.ndarray[Any, Any]:
         """Probability of each class: float64 array (n, k), columns as `classes_`.
@@ -71,7 +80,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self.preprocessor, "learned_") and hasattr(self.estimator, "classes_")
 
 
-class TabularRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     """A scikit-learn regressor from rows as they are to a number.
 
     Parameters
@@ -89,11 +98,7 @@ class TabularRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Frame, y: Any) -> Self:
         """Fit preprocessor and estimator anew, on a frame of n rows and their n numbers."""
-        target = np.asarray(y, dtype=np.float64)
-        self.preprocessor = clone(self.preprocessor)
-        features = self.preprocessor.fit_transform(X, target)
-        self.estimator = clone(self.estimator).fit(features, target)
-        return self
+        return self._fit(X, np.asarray(y, dtype=np.float64))
 
     def predict(self, X: Frame) -> np.ndarray[Any, Any]:
         """The number of each row: float64 array (n,).

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from etl_ml.train.measured import Measured, weighted_mean
+
 Array = np.ndarray[Any, Any]
 
 
-class RegressionScores:
+class RegressionScores(Measured):
     """The metrics of one model's predictions; with equal weights the values are scikit-learn's.
 
     Parameters
@@ -29,17 +31,6 @@ class RegressionScores:
         """What the model said: float64 array (n,)."""
         return self.predicted
 
-    def __call__(self, metric: str, weights: Array | None = None) -> Array:
-        """The metric for each row of weights (b, n): array (b,), NaN where it is not defined."""
-        rows = np.ones((1, len(self.target))) if weights is None else weights
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value: Array = getattr(self, f"_{metric}")(rows)
-        return value
-
-    def value(self, metric: str) -> float:
-        """The metric with every row counted once."""
-        return float(self(metric)[0])
-
     def on(self, rows: Array) -> RegressionScores:
         """The same model on some of the rows: bool or int array."""
         return RegressionScores(self.target[rows], self.predicted[rows])
@@ -54,16 +45,13 @@ class RegressionScores:
         return explained
 
     def _mae(self, weights: Array) -> Array:
-        return self._mean(np.abs(self._residual), weights)
+        return weighted_mean(np.abs(self._residual), weights)
 
     def _rmse(self, weights: Array) -> Array:
-        return np.sqrt(self._mean(self._residual**2, weights))
+        return np.sqrt(weighted_mean(self._residual**2, weights))
 
     def _mape(self, weights: Array) -> Array:
         tiny = np.finfo(np.float64).eps
-        return self._mean(np.abs(self._residual) / np.maximum(np.abs(self.target), tiny), weights)
-
-    @staticmethod
-    def _mean(values: Array, weights: Array) -> Array:
-        mean: Array = (weights @ values) / weights.sum(axis=1)
-        return mean
+        return weighted_mean(
+            np.abs(self._residual) / np.maximum(np.abs(self.target), tiny), weights
+        )

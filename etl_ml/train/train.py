@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train.cross_validation import OutOfTime, Result, TrainingRows, Validator
 from etl_ml.train.fitting import Fitter
 from etl_ml.train.folds import TrainingError
-from etl_ml.train.metrics import greater_is_better
+from etl_ml.train.metrics import sign_of
 from etl_ml.train.model import Model, TabularClassifier, TabularRegressor
 from etl_ml.train.onnx import Onnx, convert
 from etl_ml.train.search import most_trials, trials
-from etl_ml.train.threshold import Chosen, choose
+from etl_ml.train.threshold import DEFAULT, Chosen, choose
 from etl_ml.train.tracking import check_tracking, track
 from etl_ml.train.trusted import read_model
 
@@ -88,17 +88,15 @@ def train(
             value = values[0] if isinstance(values, tuple) else values.low
             Fitter.of(candidate, {name: value}, pipeline, cells=rows.features.size)
     log: list[dict[str, Any]] = []
-    results, stopped = _search(rows, pipeline, log, progress)
-    ranked = _ranked(results, pipeline)
-    if not ranked or not ranked[0].comparable:
-        raise _nothing(ranked, stopped, pipeline)
-    best = ranked[0]
-    board = [result.entry for result in ranked]
+    entries, best, stopped = _search(rows, pipeline, log, progress)
+    board = _ranked(entries, pipeline)
+    if best is None:
+        raise _nothing(board, stopped, pipeline)
     threshold = _threshold(best, rows, pipeline)
     if threshold.rule != "default":
         best.entry["threshold"] = asdict(threshold)
         progress(f"threshold {threshold.value:.4f}: {threshold.rule}")
-    fitter = Fitter.of(best.candidate, best.params, pipeline, cells=rows.features.size)
+    fitter = Fitter.of(best.candidate, best.entry["params"], pipeline, cells=rows.features.size)
     estimator = fitter.fit(rows.features, rows.target, rows.units, rows.order)
     if problem := track(pipeline, board, arrays.version):
         progress(problem)
@@ -138,8 +136,11 @@ def _search(
     pipeline: Pipeline,
     log: list[dict[str, Any]],
     progress: Callable[[str], None],
-) -> tuple[list[Result], bool]:
-    """All trials, and whether the budget stopped one of them."""
+) -> tuple[list[dict[str, Any]], Result | None, bool]:
+    """Every trial's entry, the best trial, and whether the budget stopped one.
+
+    The best alone keeps its answers, which are as large as the rows.
+    """
     search, candidates = pipeline.training.search, pipeline.candidates
     planned = sum(most_trials(candidate, search) for candidate in candidates)
     start = time.monotonic()
@@ -147,7 +148,8 @@ def _search(
     told = _Told(progress, planned * len(rows.folds), len(rows.folds), end)
     validator = Validator(rows, pipeline, log, told.fold)
     units, stopped = len(np.unique(rows.units)), False
-    results: list[Result] = []
+    entries: list[dict[str, Any]] = []
+    best: Result | None = None
     for place, candidate in enumerate(candidates):
         # Each has an equal share of the time that those before it left.
         now = time.monotonic()
@@ -160,21 +162,12 @@ def _search(
                 stopped = True
                 progress(f"{candidate.name}: its time is over after {number} trials")
                 break
-            results.append(_keep_best(result, results, validator.sign))
+            entries.append(result.entry)
+            if result.comparable and (best is None or result.better_than(best)):
+                best = result
             progress(_line(result.entry))
         told.skip_to(sum(most_trials(c, search) for c in candidates[: place + 1]))
-    return results, stopped
-
-
-def _keep_best(result: Result, others: list[Result], sign: float) -> Result:
-    """The result, with its answers only if it is the best so far: they are as large as the rows."""
-    for place, other in enumerate(others):
-        if other.answers is None or not result.comparable:
-            continue
-        if sign * result.entry["mean"] <= sign * other.entry["mean"]:
-            return replace(result, answers=None)
-        others[place] = replace(other, answers=None)
-    return result if result.comparable else replace(result, answers=None)
+    return entries, best, stopped
 
 
 class _Told:
@@ -204,31 +197,29 @@ class _Told:
 def _threshold(best: Result, rows: TrainingRows, pipeline: Pipeline) -> Chosen:
     rule = pipeline.training.threshold
     if rule.is_default or best.answers is None:
-        return Chosen(0.5)
+        return Chosen(DEFAULT)
     known = ~np.isnan(best.answers[:, 1])
     return choose(rule, rows.target[known], best.answers[known, 1])
 
 
-def _ranked(results: list[Result], pipeline: Pipeline) -> list[Result]:
-    sign = -1.0 if greater_is_better(pipeline.metric) else 1.0
+def _ranked(entries: list[dict[str, Any]], pipeline: Pipeline) -> list[dict[str, Any]]:
+    def place(entry: dict[str, Any]) -> tuple[bool, bool, float]:
+        mean = entry["mean"]
+        return mean is None, "share" in entry, -sign_of(pipeline.metric) * (mean or 0.0)
 
-    def place(result: Result) -> tuple[bool, bool, float]:
-        mean = result.entry["mean"]
-        return mean is None, not result.comparable, sign * (mean or 0.0)
-
-    return sorted(results, key=place)
+    return sorted(entries, key=place)
 
 
-def _nothing(ranked: list[Result], stopped: bool, pipeline: Pipeline) -> TrainingError:
-    budget = pipeline.training.search.timeout_seconds
-    if stopped and all("error" not in result.entry for result in ranked):
+def _nothing(board: list[dict[str, Any]], stopped: bool, pipeline: Pipeline) -> TrainingError:
+    failed = [entry for entry in board if "error" in entry]
+    if stopped and not failed:
+        budget = pipeline.training.search.timeout_seconds
         return TrainingError(
             f"{pipeline.name}: the budget of {duration(budget)} ended before one candidate was "
             "cross-validated.",
             where="training.search.timeout_seconds",
             fix="raise it, use fewer folds or rows, or name quicker candidates",
         )
-    failed = [result.entry for result in ranked if "error" in result.entry]
     return TrainingError(
         f"{pipeline.name}: every candidate failed.",
         seen="; ".join(f"{e['candidate']}: {e['error']}" for e in failed[:10]),

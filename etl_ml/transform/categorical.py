@@ -125,19 +125,18 @@ def _encodings(codes: Array, y: Array, size: int, classes: int) -> tuple[Array, 
     return np.asarray(encodings), np.asarray(priors)
 
 
-def feature_expressions(
-    name: str, learned: Mapping[str, Any], *, sensitive: bool
-) -> dict[str, pl.Expr]:
-    """A column's features by name."""
+def one_hot_names(name: str, learned: Mapping[str, Any], *, sensitive: bool) -> list[str]:
+    """Names of a column's one-hot features, in the order of `codes_of`."""
+    return [
+        f"{name}={f'#{place}' if sensitive else category}"
+        for place, category in enumerate(learned["categories"], start=1)
+    ]
+
+
+def feature_expressions(name: str, learned: Mapping[str, Any]) -> dict[str, pl.Expr]:
+    """Features by name, of a column that is not one-hot."""
     fill, categories = learned["fill"], learned["categories"]
     level = pl.col(name) if fill is None else pl.col(name).fill_null(fill)
-    if learned["encode"] == "one_hot":
-        return {
-            f"{name}={f'#{place}' if sensitive else category}": (
-                (level == category).fill_null(False).cast(pl.Float64)
-            )
-            for place, category in enumerate(categories, start=1)
-        }
     if learned["encode"] == "target":
         if not categories:
             return {}

@@ -16,6 +16,7 @@ from etl_ml.transform.categorical import (
     cross_fitted,
     feature_expressions,
     learn_levels,
+    one_hot_names,
 )
 from etl_ml.transform.function import FeatureFunctionError, call_function, kind_of
 from etl_ml.transform.numeric import (
@@ -196,13 +197,14 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def source_of(self) -> list[str]:
         """The column that each feature comes from, in the features' order."""
-        return [name for name in self.kinds_ for _ in self._expressions(name)]
+        return [name for name in self.kinds_ for _ in self._names(name)]
 
     def _derived(self, X: Frame, *, learn: bool = False) -> pl.DataFrame:
         """The typed columns, or what the user's function makes of them."""
         frame = typed_frame(X, self.columns, self.sensitive)
         if self.function is None:
-            self.kinds_ = dict(self.columns)
+            if learn:
+                self.kinds_ = dict(self.columns)
             return frame
         found = call_function(self.function, frame, check=learn, sensitive=bool(self.sensitive))
         if learn:
@@ -272,7 +274,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "encodings" in learned for learned in self.learned_.values()
         )
         self.feature_names_out_: list[str] = _distinct(
-            feature for name in self.kinds_ for feature in self._expressions(name)
+            feature for name in self.kinds_ for feature in self._names(name)
         )
         self.n_features_in_ = len(self.columns)
         return frame
@@ -292,16 +294,14 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         wanted: dict[int, pl.Expr] = {}
         place = 0
         for name in self.kinds_:
-            expressions = list(self._expressions(name).values())
-            learned = self.learned_[name]
-            if learned.get("encode") == "one_hot":
+            if self._is_one_hot(name):
                 # One code a row, and one cell set: no comparison of text for each category.
-                codes = codes_of(frame[name], learned)
+                codes = codes_of(frame[name], self.learned_[name])
                 known = np.flatnonzero(codes >= 0)
                 features[known, place + codes[known]] = 1.0
             else:
-                wanted |= dict(enumerate(expressions, start=place))
-            place += len(expressions)
+                wanted |= dict(enumerate(self._expressions(name).values(), start=place))
+            place += len(self._names(name))
         numbers = frame.select(
             expression.clip(-FLOAT32, FLOAT32).cast(pl.Float32).alias(str(place))
             for place, expression in wanted.items()
@@ -310,8 +310,18 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             features[:, place] = numbers[str(place)].to_numpy()
         return features
 
+    def _is_one_hot(self, name: str) -> bool:
+        return self.learned_[name].get("encode") == "one_hot"
+
+    def _names(self, name: str) -> list[str]:
+        """Names of a column's features."""
+        if not self._is_one_hot(name):
+            return list(self._expressions(name))
+        hidden = bool(self.sensitive) and (self.function is not None or name in self.sensitive)
+        return one_hot_names(name, self.learned_[name], sensitive=hidden)
+
     def _expressions(self, name: str) -> dict[str, pl.Expr]:
-        """A column's features by name."""
+        """Features by name, of a column that is not one-hot."""
         learned, kind = self.learned_[name], self.kinds_[name]
         if _is_moment(kind):
             parts = [p for p in self.datetime_parts if not (kind == "date" and p == "hour")]
@@ -322,8 +332,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 for part in parts
             }
         if _is_text(kind):
-            hidden = bool(self.sensitive) and (self.function is not None or name in self.sensitive)
-            return feature_expressions(name, learned, sensitive=hidden)
+            return feature_expressions(name, learned)
         value = limited(number(pl.col(name)), learned)
         filled = pl.col(filled_name(name)) if self.neighbours_ else value.fill_null(learned["fill"])
         features = {name: (filled - learned["center"]) / learned["scale"]}
