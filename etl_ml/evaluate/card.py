@@ -54,7 +54,7 @@ def model_card(
         *_data(report, pipeline, lineage),
         *_contract(pipeline, notes or {}),
         *_metrics(report),
-        *_slices(report["slices"]),
+        *_slices(report),
         "## Against the champion",
         "",
         _champion(report["champion"]),
@@ -165,9 +165,12 @@ def _rules(column: Column) -> str:
     if column.sensitive:
         return "sensitive"
     given = [] if column.nullable else ["not null"]
-    if column.min is not None or column.max is not None:
-        low, high = ("" if end is None else str(end) for end in (column.min, column.max))
-        given.append(f"{low} to {high}".strip())
+    if column.min is not None and column.max is not None:
+        given.append(f"{column.min!s} to {column.max!s}")
+    elif column.min is not None:
+        given.append(f"at least {column.min!s}")
+    elif column.max is not None:
+        given.append(f"at most {column.max!s}")
     if column.allowed is not None:
         shown = ", ".join(map(str, column.allowed[:6]))
         given.append(f"one of {shown}{', …' if len(column.allowed) > 6 else ''}")
@@ -194,13 +197,14 @@ def _metrics(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _slices(slices: Mapping[str, Any]) -> Iterator[str]:
-    if not slices:
+def _slices(report: Mapping[str, Any]) -> Iterator[str]:
+    if not report["slices"]:
         return
     yield from ("## Slices of the test rows", "")
-    shown = None
-    for column, values in slices.items():
-        shown = shown or list(next(iter(values.values()))["metrics"])[:_SHOWN_METRICS]
+    # What is gated first, then what ranked the candidates, then the rest.
+    first = [*report["gates"], report["overfit"]["metric"], *report["metrics"]["test"]]
+    shown = list(dict.fromkeys(first))[:_SHOWN_METRICS]
+    for column, values in report["slices"].items():
         yield from (
             f"| {_cell(column)} | rows | {' | '.join(shown)} | gates |",
             f"|---|---|{'---|' * len(shown)}---|",
@@ -247,7 +251,9 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def _params(params: Mapping[str, Any]) -> str:
-    return f" ({', '.join(f'{k}={v}' for k, v in params.items())})" if params else ""
+    """In words; what a search drew is shown to four digits, and stands whole in the report."""
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in params.items()}
+    return f" ({', '.join(f'{k}={v}' for k, v in shown.items())})" if shown else ""
 
 
 def _metric_row(name: str, found: Mapping[str, float], gates: Mapping[str, Any]) -> str:

@@ -311,3 +311,32 @@ def test_importance_is_the_loss_when_all_of_a_columns_features_are_shuffled() ->
     # Shuffled together the two features stay equal, and half of the answers are right.
     assert found[0]["mean"] == pytest.approx(0.5, abs=0.03)
     assert (found[1]["mean"], found[1]["std"]) == (0.0, 0.0)
+
+
+def test_a_card_shows_what_is_gated_in_each_slice_and_says_limits_in_words() -> None:
+    from etl_ml.evaluate.card import card_html, model_card
+
+    measured = {n: {"value": 0.9, "low": 0.8, "high": 0.95} for n in METRICS["classification"]}
+    gate = {"roc_auc": {"limit": 0.7, "value": 0.9, "passed": True}}
+    report = {
+        "deployable": True,
+        "reasons": [],
+        "model": {"candidate": "lightgbm", "params": {"learning_rate": 0.012184186502221764}},
+        "classes": [0, 1],
+        "threshold": 0.5,
+        "rows": {"train": 800, "test": 300},
+        "metrics": {"test": measured},
+        "gates": gate,
+        "overfit": {"metric": "f1", "cross_validated": 0.9, "difference": 0.0},
+        "slices": {"country": {"D|E": {"rows": 40, "metrics": measured, "gates": gate}}},
+        "champion": None,
+        "importance": [],
+    }
+    card = model_card(report, make_pipeline(), {})
+    assert "| country | rows | roc_auc | f1 |" in card
+    assert "| D\\|E | 40 |" in card
+    assert "| income | float | at least 0.0 |" in card
+    assert "learning_rate=0.01218)" in card
+    page = card_html(card.replace("D\\|E", "<script>"), {"roc.png": b"png"})
+    assert "<script>" not in page
+    assert "data:image/png;base64,cG5n" in page
