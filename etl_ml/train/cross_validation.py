@@ -189,7 +189,7 @@ class Validator:
             answers[held_out] = said
             so_far = self._sign * float(np.mean(scores))
             if fold + 1 < len(rows.folds) and trial.give_up(fold, so_far):
-                trial.score = so_far
+                trial.given_up = True
                 told = f"given up after fold {fold + 1}: behind the median of the trials"
                 return Result(candidate, _failed(entry, spent, told))
         scores = self._at_their_thresholds(answers, scores)

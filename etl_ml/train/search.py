@@ -34,12 +34,14 @@ class Trial:
     ----------
     share : of the training units that the trial may use, 0 to 1
     score : cross-validated mean, larger is better; None while, or if, there is none
-    give_up : is told the mean after each fold, and says whether the rest is not worth it
+    given_up : whether the rest of its folds was not worth it
+    give_up : is told the mean after each fold, and says whether that is so
     """
 
     params: dict[str, Any]
     share: float = 1.0
     score: float | None = None
+    given_up: bool = False
     give_up: Callable[[int, float], bool] = field(default=lambda fold, mean: False)
 
 
@@ -140,10 +142,12 @@ def _optuna(fixed: dict[str, Any], space: Space, count: int, seed: int) -> Itera
         point = {name: _suggested(asked, name, values) for name, values in space.items()}
         trial = Trial(fixed | point, give_up=give_up)
         yield trial
-        if trial.score is None:
-            study.tell(asked, state=optuna.trial.TrialState.FAIL)
-        else:
+        if trial.score is not None:
             study.tell(asked, trial.score)
+        elif trial.given_up:
+            study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)
 
 
 def _suggested(asked: Any, name: str, values: tuple[Any, ...] | Range) -> Any:

@@ -13,7 +13,7 @@ from etl_ml.lake.estimator import UntrustedModel, load_estimator
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train.candidates import UnknownEstimator, find_class
 from etl_ml.train.model import Model
-from etl_ml.transform.preprocessor import Preprocessor
+from etl_ml.transform.preprocessor import FORMAT, Preprocessor
 
 VARIABLE = "ETL_ML_TRUSTED_TYPES"
 
@@ -114,11 +114,12 @@ def read_model(
     Raises
     ------
     UntrustedModel
-        It holds a type, or asks a function, that this reader was not told to trust.
+        It holds a type, or asks a function, that this reader was not told to trust, or was
+        fitted by a version of etl_ml whose preprocessor this one cannot run.
     """
     trusted = trusted_types(pipeline)
     model: Model = load_estimator(data, trusted=trusted, name=name)
-    check_function(model.preprocessor, trusted, name)
+    _check(model.preprocessor, trusted, name)
     return model
 
 
@@ -126,12 +127,18 @@ def read_preprocessor(data: bytes, pipeline: Pipeline | None = None) -> Preproce
     """A stored preprocessor, under the same rules."""
     name, trusted = "preprocessor.skops", trusted_types(pipeline)
     found: Preprocessor = load_estimator(data, trusted=trusted, name=name)
-    check_function(found, trusted, name)
+    _check(found, trusted, name)
     return found
 
 
-def check_function(preprocessor: Preprocessor, trusted: frozenset[str], name: str) -> None:
-    """Refuse a preprocessor whose function this reader was not told to trust."""
+def _check(preprocessor: Preprocessor, trusted: frozenset[str], name: str) -> None:
+    found = vars(preprocessor).get("format_")
+    if found != FORMAT:
+        raise UntrustedModel(
+            f"{name} was fitted by another version of etl_ml: its preprocessor is of format "
+            f"{found}, and this version runs format {FORMAT}.",
+            fix="train and deploy the model again",
+        )
     function = preprocessor.function
     if function is not None and function.replace(":", ".") not in trusted:
         raise UntrustedModel(

@@ -39,6 +39,9 @@ __all__ = ["Preprocessor", "UnusableFrame"]
 
 Array = np.ndarray[Any, Any]
 
+FORMAT = 2
+"""Of what a fitted preprocessor holds; one of another format cannot transform."""
+
 _PARTS = {
     "year": "year",
     "month": "month",
@@ -74,6 +77,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     kinds_ : type by name, of the columns that features are made of
+    format_ : the format of what follows
     learned_ : per column what was learned: limits, fill, center and scale, or categories
     feature_names_out_ : names of the k features
     depends_on_rows_ : whether features rest on the target or on neighbours, so that they have to
@@ -234,6 +238,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _learn(self, frame: pl.DataFrame, y: Any) -> pl.DataFrame:
         """Learn from derived rows, and give them as `_features` takes them."""
         target = None if y is None else np.asarray(y)
+        self.format_ = FORMAT
         self.learned_: dict[str, dict[str, Any]] = {}
         limited_numbers: dict[str, pl.Series] = {}
         for name, kind in self.kinds_.items():

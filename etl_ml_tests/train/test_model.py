@@ -14,9 +14,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
-from etl_ml.lake.estimator import dump_estimator, load_estimator
+from etl_ml.lake.estimator import UntrustedModel, dump_estimator, load_estimator
 from etl_ml.train.model import TabularClassifier
-from etl_ml.train.trusted import MODEL
+from etl_ml.train.trusted import MODEL, read_model
 from etl_ml.transform.preprocessor import Preprocessor
 from etl_ml_tests.project import loans
 
@@ -138,3 +138,10 @@ def test_a_stored_model_answers_the_same_and_warns_of_nothing() -> None:
         assert np.array_equal(loaded.predict(ROWS), found.predict(ROWS))
     assert loaded.classes_.tolist() == ["repaid", "defaulted"]
     assert loaded.threshold == 0.4
+
+
+def test_a_model_of_another_version_is_refused_and_says_so() -> None:
+    old = model([0, 1], ROWS["defaulted"])
+    del old.preprocessor.format_
+    with pytest.raises(UntrustedModel, match=r"another version of etl_ml.*None.*format 2"):
+        read_model(dump_estimator(old))
