@@ -3,11 +3,14 @@
 python benchmarks/learn.py phishing CSV    ten seeds of the UCI phishing websites
 python benchmarks/learn.py toys            scikit-learn's own tables, beside its own defaults
 python benchmarks/learn.py preprocess      1 M × 30 mixed columns, beside ColumnTransformer
+python benchmarks/learn.py memory          peak of transform and train on 1 M × 30 mixed columns
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -190,6 +193,35 @@ def preprocess(rows: int) -> None:
     print(f"| with our preprocessing | {mine + alone:.1f} | {ratio:.2f} × |")
 
 
+def memory(rows: int) -> None:
+    """Peaks of a process that finds its rows in a file, as a step finds them in the lake."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        writer = multiprocessing.get_context("spawn").Process(target=_write, args=(rows, path))
+        writer.start()
+        writer.join()
+        training = {"candidates": [{"lightgbm": {"n_estimators": 100}}]}
+        found = pipeline_of(pl.read_parquet(path, n_rows=1000).drop(ROW), "y", training=training)
+        print(f"| {rows:,} × 30 mixed | peak GB |")
+        print("|---|---|")
+        start = _peak()
+        lake = open_lake(Path(folder) / "lake")
+        arrays = transform(pl.scan_parquet(path).drop_nulls("y"), found)
+        version = lake.write("bench", "transformed_arrays", Contents(files=arrays.files()))
+        del arrays
+        print(f"| before | {start:.2f} |\n| after transform | {_peak():.2f} |")
+        train(version, found)
+        print(f"| after train | {_peak():.2f} |")
+
+
+def _write(rows: int, path: Path) -> None:
+    identified(mixed(rows)).write_parquet(path)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def measured(work: Callable[[], Any]) -> tuple[float, Any]:
     start = time.process_time()
     found = work()
@@ -198,7 +230,7 @@ def measured(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["phishing", "toys", "preprocess"])
+    parser.add_argument("what", choices=["phishing", "toys", "preprocess", "memory"])
     parser.add_argument("csv", nargs="?", type=Path)
     parser.add_argument("--rows", type=int, default=_ROWS)
     given = parser.parse_args()
@@ -208,6 +240,8 @@ def main() -> None:
         phishing(given.csv)
     elif given.what == "toys":
         toys()
+    elif given.what == "memory":
+        memory(given.rows)
     else:
         preprocess(given.rows)
 
