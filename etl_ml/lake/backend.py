@@ -6,9 +6,13 @@ of two writers of one name exactly one succeeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from etl_ml.spec.error import EtlMlError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,6 +23,23 @@ if TYPE_CHECKING:
 
 class AlreadyExists(Exception):
     """`create` found the name taken."""
+
+
+class TooLarge(Exception):
+    """An object has more bytes than its reader would take; none was read."""
+
+
+class Unreachable(EtlMlError):
+    """The lake's store cannot be reached, or refuses; says which object and why."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object: its name in the lake, its size in bytes, and when it was written."""
+
+    name: str
+    bytes: int
+    modified: datetime
 
 
 class Batches(Protocol):
@@ -74,8 +95,10 @@ class Backend(Protocol):
 
     url: str
 
-    def create(self, name: str, data: bytes | Path) -> None:
+    def create(self, name: str, data: bytes) -> None:
         """Write a whole object, visible at once and only if the name is free.
+
+        An object with the very same bytes counts as this one: an answer may have been lost.
 
         Raises
         ------
@@ -85,8 +108,20 @@ class Backend(Protocol):
     def put(self, name: str, data: bytes | Path) -> None:
         """Write a whole object, in place of any that is there."""
 
-    def get(self, name: str) -> bytes | None:
-        """The object's bytes, or None where there is none."""
+    def get(self, name: str, *, most: int | None = None) -> bytes | None:
+        """The object's bytes, or None where there is none.
+
+        Raises
+        ------
+        TooLarge
+            It has more than `most` bytes.
+        """
+
+    def delete(self, name: str) -> None:
+        """Remove an object that nothing refers to; without effect where there is none."""
+
+    def walk(self, prefix: str) -> Iterator[Entry]:
+        """All objects under a prefix, those of tables included, in no order."""
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly under a prefix, sorted."""
@@ -110,3 +145,9 @@ class Backend(Protocol):
 
     def scan_table(self, path: str, version: int) -> pl.LazyFrame:
         """The table's rows at a version, lazily; in no order."""
+
+    def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
+        """What a table stores that none of these versions needs, written before a moment."""
+
+    def discard(self, path: str, entries: Iterable[Entry]) -> None:
+        """Remove what `unneeded` named."""

@@ -9,21 +9,18 @@ cursor is lost.
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.backend import AlreadyExists, Batches, Moved, TableHandle
+from etl_ml.lake.contention import attempts
 from etl_ml.lake.manifest import Manifest, TableRef
 from etl_ml.spec.error import EtlMlError
 
 if TYPE_CHECKING:
     from etl_ml.lake.lake import Lake
     from etl_ml.lake.version import Version
-
-_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,11 @@ def write_growing(
 
     Raises
     ------
-    EtlMlError
+    Contended
         Other writers were first, time and again.
     """
     backend, path = lake.backend, f"{pipeline}/tables/{asset}"
-    for attempt in range(_ATTEMPTS):
+    for wait in attempts(f"{pipeline}/{asset}", backend.url):
         handle = backend.open_table(path)
         if handle is not None:
             adopt(lake, pipeline, asset, handle)
@@ -86,14 +83,10 @@ def write_growing(
         try:
             writer.follow(handle or backend.create_table(path, increment.rows.schema), increment)
         except Moved:
-            time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))
+            wait()
             continue
         return writer.commit()
-    raise EtlMlError(
-        f"{pipeline}/{asset}: {_ATTEMPTS} commits in a row lost to other writers.",
-        where=backend.url,
-        fix="run fewer materializations of this asset at once, then run this one again",
-    )
+    raise AssertionError
 
 
 def adopt(lake: Lake, pipeline: str, asset: str, head: TableHandle) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import AlreadyExists, Backend
+from etl_ml.lake.backend import AlreadyExists, Backend, TooLarge
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import write_growing
 from etl_ml.lake.manifest import Manifest
 from etl_ml.lake.version import MissingVersion, Table, Version
-from etl_ml.lake.writer import Contents, Writer
+from etl_ml.lake.writer import LATEST, Contents, Writer
 from etl_ml.spec.error import EtlMlError, listed
 
+if TYPE_CHECKING:
+    from etl_ml.lake.stores import StoreSettings
+
 _VERSION = re.compile(r"[0-9]{10}")
+_MANIFEST = re.compile(r"[0-9]{10}/manifest\.json")
+# Numbers that are tried after the hint before the folder is listed.
+_PROBES = 16
 
 
 def version_name(version: str | int) -> str:
@@ -41,20 +48,54 @@ class Lake:
 
     def versions(self, pipeline: str, asset: str) -> list[str]:
         """The committed versions, oldest first."""
-        prefix = f"{pipeline}/files/{asset}"
-        claimed = self._claimed(prefix)
-        return [v for v in claimed if self.backend.get(f"{prefix}/{v}/manifest.json") is not None]
+        prefix = f"{pipeline}/files/{asset}/"
+        found = (entry.name.removeprefix(prefix) for entry in self.backend.walk(prefix))
+        return sorted(name[:10] for name in found if _MANIFEST.fullmatch(name))
+
+    def latest(self, pipeline: str, asset: str) -> str | None:
+        """The newest committed version, or None.
+
+        Three requests, however many versions there are: the hint that the last writer left, the
+        manifest that proves it, and the number after it, which nobody has claimed.
+        """
+        newest = self._newest(f"{pipeline}/files/{asset}")
+        return newest[0] if newest else None
+
+    def _newest(self, prefix: str) -> tuple[str, bytes] | None:
+        """The newest committed version and its manifest."""
+        hinted = self._hinted(prefix)
+        if hinted is None:
+            return self._listed(prefix)
+        number, found = int(hinted[0]), hinted
+        for following in range(number + 1, number + 1 + _PROBES):
+            version = version_name(following)
+            if self.backend.get(f"{prefix}/{version}/claim.json") is None:
+                return found
+            manifest = self.backend.get(f"{prefix}/{version}/manifest.json")
+            if manifest is not None:
+                found = version, manifest
+        return self._listed(prefix)
+
+    def _hinted(self, prefix: str) -> tuple[str, bytes] | None:
+        """The version that the hint names, if it is one: a hint may be old, or anything."""
+        try:
+            hint = (self.backend.get(f"{prefix}/{LATEST}", most=10) or b"").decode("latin-1")
+        except TooLarge:
+            return None
+        if not _VERSION.fullmatch(hint):
+            return None
+        manifest = self.backend.get(f"{prefix}/{hint}/manifest.json")
+        return (hint, manifest) if manifest is not None else None
+
+    def _listed(self, prefix: str) -> tuple[str, bytes] | None:
+        for version in reversed(self._claimed(prefix)):
+            manifest = self.backend.get(f"{prefix}/{version}/manifest.json")
+            if manifest is not None:
+                return version, manifest
+        return None
 
     def _claimed(self, prefix: str) -> list[str]:
         return [name for name in self.backend.folders(prefix) if _VERSION.fullmatch(name)]
-
-    def latest(self, pipeline: str, asset: str) -> str | None:
-        """The newest committed version, or None."""
-        prefix = f"{pipeline}/files/{asset}"
-        for version in reversed(self._claimed(prefix)):
-            if self.backend.get(f"{prefix}/{version}/manifest.json") is not None:
-                return version
-        return None
 
     def open(self, pipeline: str, asset: str, version: str | int | None = None) -> Version:
         """A committed version; the latest by default.
@@ -64,11 +105,15 @@ class Lake:
         MissingVersion
             There is none, or not that one.
         """
-        name = self.latest(pipeline, asset) if version is None else str(version)
-        if version is not None and name and name.isascii() and name.isdigit():
-            name = version_name(name)
-        path = f"{pipeline}/files/{asset}/{name}/manifest.json"
-        data = self.backend.get(path) if name and _VERSION.fullmatch(name) else None
+        prefix, name, data = f"{pipeline}/files/{asset}", None, None
+        if version is None:
+            name, data = self._newest(prefix) or (None, None)
+        else:
+            name = str(version)
+            if name.isascii() and name.isdigit():
+                name = version_name(name)
+            if _VERSION.fullmatch(name):
+                data = self.backend.get(f"{prefix}/{name}/manifest.json")
         if data is None:
             known = self.versions(pipeline, asset)
             seen = f"committed are {listed(reversed(known))}" if known else "nothing is committed"
@@ -78,7 +123,9 @@ class Lake:
                 where=self.url,
                 fix=f"materialize {pipeline}/{asset}" if not known else "name one of these",
             )
-        return Version(self.backend, Manifest.load(data, f"{self.url}/{path}"))
+        return Version(
+            self.backend, Manifest.load(data, f"{self.url}/{prefix}/{name}/manifest.json")
+        )
 
     def table(self, pipeline: str, asset: str, version: str | int | None = None) -> Table:
         """The rows of a version; the latest by default."""
@@ -98,9 +145,12 @@ class Lake:
         upstream: Mapping[str, str] | None = None,
     ) -> Writer:
         """Take the next free version number: no two writers ever share a folder."""
-        taken = self._claimed(f"{pipeline}/files/{asset}")
-        number = int(taken[-1]) + 1 if taken else 1
+        prefix = f"{pipeline}/files/{asset}"
+        hinted = self._hinted(prefix)
+        number, probes = (int(hinted[0]) + 1, _PROBES) if hinted else (self._free(prefix), 0)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        # Told apart from another's of the same moment, should the answer to it be lost.
+        claim = dump_json({"run_id": run_id, "created_at": now, "writer": secrets.token_hex(8)})
         while True:
             draft = Manifest(
                 pipeline=pipeline,
@@ -114,12 +164,16 @@ class Lake:
                 files=(),
             )
             try:
-                claim = dump_json({"run_id": run_id, "created_at": now})
                 self.backend.create(f"{draft.folder}/claim.json", claim)
             except AlreadyExists:
-                number += 1
+                probes -= 1
+                number = self._free(prefix) if probes == 0 else number + 1
                 continue
             return Writer(self.backend, draft)
+
+    def _free(self, prefix: str) -> int:
+        taken = self._claimed(prefix)
+        return int(taken[-1]) + 1 if taken else 1
 
     def write(self, pipeline: str, asset: str, contents: Contents, **lineage: Any) -> Version:
         """Claim, write and commit a version; `lineage` is `claim`'s."""
@@ -133,27 +187,39 @@ class Lake:
         return writer.commit()
 
 
-def open_lake(url: str | os.PathLike[str] | None = None) -> Lake:
+def open_lake(
+    url: str | os.PathLike[str] | None = None, settings: StoreSettings | None = None
+) -> Lake:
     """Open a lake.
 
     Parameters
     ----------
-    url : a path; by default `ETL_ML_LAKE`, else `.etl_ml/lake` beside the nearest pyproject.toml
+    url : a path, `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix` or
+        `mongodb://host/database`; by default `ETL_ML_LAKE`, else `.etl_ml/lake` beside the nearest
+        pyproject.toml
+    settings : of the object store; what is not in them comes from the provider's own chain
 
     Raises
     ------
     EtlMlError
-        The URL's scheme is not one that this version can open.
+        The URL's scheme is not one that this version can open, or it names no bucket or database.
     """
-    from etl_ml.lake.object_store import ObjectStoreBackend
-
     location = os.fspath(url) if url is not None else default_url()
     scheme, separator, rest = location.partition("://")
+    if scheme in ("mongodb", "mongodb+srv") and separator:
+        from etl_ml.lake.mongodb import MongoBackend
+
+        return Lake(MongoBackend.open(location))
+    from etl_ml.lake.object_store import ObjectStoreBackend
+
+    if scheme in ("s3", "az", "gs") and separator:
+        return Lake(ObjectStoreBackend.remote(location, settings))
     if separator and scheme != "file":
         raise EtlMlError(
             f"a lake at {scheme}:// cannot be opened.",
             where="ETL_ML_LAKE",
-            fix="use a path, or file://",
+            fix="use a path, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix or "
+            "mongodb://host/database",
         )
     return Lake(ObjectStoreBackend.local(Path(rest if separator else location)))
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl_ml.lake.backend import AlreadyExists, Batches, Moved
+from etl_ml.lake.backend import Batches, Entry, Moved
+from etl_ml.lake.contention import attempts
 from etl_ml.lake.identity import ROW
-from etl_ml.lake.parquet_file import DiskFull, ParquetFile, is_full, room, sink
-from etl_ml.spec.error import EtlMlError, bounded
+from etl_ml.lake.parquet_file import ParquetFile, room, sink
+from etl_ml.lake.stored_files import StoredFiles
+from etl_ml.lake.stores import RETRIES, StoreSettings, delta_options, open_store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,31 +30,30 @@ _TABLE = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
-_ATTEMPTS = 20
 
 
-class Contended(EtlMlError):
-    """Too many writers of one table at once."""
-
-
-class ObjectStoreBackend:
+class ObjectStoreBackend(StoredFiles):
     """Files and Delta tables under one root.
 
     Parameters
     ----------
-    url : shown to people
-    store : the obstore store, rooted at the lake
-    tables : URL or path of the same root for Delta Lake
+    url : shown to people, and the root for Delta Lake
+    store : the obstore store
+    root : the lake's prefix in the store
     folder : the same root, where it is a folder
+    options : Delta Lake's storage options, asked anew for each table: credentials expire
     """
 
     def __init__(
-        self, url: str, store: ObjectStore, tables: str, folder: Path | None = None
+        self,
+        url: str,
+        store: ObjectStore,
+        root: str = "",
+        folder: Path | None = None,
+        options: Callable[[], dict[str, str]] = dict,
     ) -> None:
-        self.url = url
-        self._store = store
-        self._tables = tables
-        self._folder = folder
+        super().__init__(url, store, root, folder)
+        self._options = options
 
     @classmethod
     def local(cls, root: Path) -> ObjectStoreBackend:
@@ -61,43 +61,14 @@ class ObjectStoreBackend:
         from obstore.store import LocalStore
 
         root = root.expanduser().resolve()
-        return cls(str(root), LocalStore(root, mkdir=True), str(root), root)
+        return cls(str(root), LocalStore(root, mkdir=True), folder=root)
 
-    def create(self, name: str, data: bytes | Path) -> None:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
-        try:
-            with self._writing(name):
-                obstore.put(self._store, name, data, mode="create")
-        except AlreadyExistsError:
-            raise AlreadyExists(name) from None
-
-    def put(self, name: str, data: bytes | Path) -> None:
-        import obstore
-
-        with self._writing(name):
-            obstore.put(self._store, name, data)
-
-    def get(self, name: str) -> bytes | None:
-        import obstore
-
-        try:
-            return bytes(obstore.get(self._store, name).bytes())
-        except FileNotFoundError:
-            return None
-
-    def folders(self, prefix: str) -> list[str]:
-        import obstore
-
-        found = obstore.list_with_delimiter(self._store, prefix)
-        return sorted(path.rsplit("/", 1)[-1] for path in found["common_prefixes"])
-
-    def objects(self, prefix: str) -> list[str]:
-        import obstore
-
-        found = obstore.list_with_delimiter(self._store, prefix)
-        return sorted(entry["path"].rsplit("/", 1)[-1] for entry in found["objects"])
+    @classmethod
+    def remote(cls, url: str, settings: StoreSettings | None = None) -> ObjectStoreBackend:
+        """A lake in a bucket or container; see `open_store`."""
+        url = url.rstrip("/")
+        store, root = open_store(url, settings)
+        return cls(url, store, root, options=lambda: delta_options(url, settings))
 
     def write_table(
         self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
@@ -110,27 +81,21 @@ class ObjectStoreBackend:
                 with room(Path(folder)):
                     sink(rows, file.path).collect(engine="streaming")
                 return self.write_table(path, file, metadata)
-        for attempt in range(_ATTEMPTS):
+        for wait in attempts(path, self.url):
             handle = self.open_table(path) or self.create_table(path, rows.schema)
             try:
                 if isinstance(rows, ParquetFile) and handle.suits(rows):
                     return handle.take(rows, metadata)
                 return handle.write(_Stream(rows), metadata, "overwrite")
-            except Moved:
-                # Another writer's version came first, so this one is next.
-                time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))
-        raise Contended(
-            f"{path}: {_ATTEMPTS} commits in a row lost to other writers.",
-            where=self.url,
-            fix="run fewer materializations of this asset at once, then run this one again",
-        )
+            except Moved:  # another writer's version came first, so this one is next
+                wait()
+        raise AssertionError
 
     def open_table(self, path: str) -> _DeltaHandle | None:
-        from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            return _DeltaHandle(self, path, DeltaTable(f"{self._tables}/{path}"))
+            return _DeltaHandle(self, path, self._delta(path))
         except TableNotFoundError:
             return None
 
@@ -138,30 +103,15 @@ class ObjectStoreBackend:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
-        location = f"{self._tables}/{path}"
-        with self._writing(path):
+        options = self._options()
+        with self._asking("written", path):
             try:
-                table = DeltaTable.create(location, schema, configuration=_TABLE)
+                table = DeltaTable.create(
+                    f"{self.url}/{path}", schema, configuration=_TABLE, storage_options=options
+                )
             except DeltaError:  # another writer made it first
-                table = DeltaTable(location)
+                table = self._delta(path)
         return _DeltaHandle(self, path, table)
-
-    def link(self, name: str, file: Path) -> None:
-        """Put a local file, without a copy where the lake is on the same disk."""
-        if self._folder is not None:
-            try:
-                os.link(file, self._folder / name)
-            except OSError:  # another disk, or one that knows no links
-                pass
-            else:
-                return
-        self.put(name, file)
-
-    def delete(self, name: str) -> None:
-        """Remove an object that nothing refers to."""
-        import obstore
-
-        obstore.delete(self._store, name)
 
     def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
         # Delta's own history starts at its head, whichever version was opened.
@@ -170,25 +120,46 @@ class ObjectStoreBackend:
         stamps: list[dict[str, str]] = [a["commitInfo"] for a in actions if "commitInfo" in a]
         return stamps[0] if stamps else {}
 
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        """Say that the disk is full where that is what it is."""
-        try:
-            yield
-        except Exception as error:
-            if not is_full(error):
-                raise
-            raise DiskFull(
-                f"{name} cannot be written: {bounded(str(error).strip(), 160)}",
-                where=self.url,
-                fix="make room, then materialize again; the last version is as it was",
-            ) from None
-
     def scan_table(self, path: str, version: int) -> pl.LazyFrame:
         import polars as pl
-        from deltalake import DeltaTable
 
-        return pl.scan_delta(DeltaTable(f"{self._tables}/{path}", version=version))
+        table, options = self._delta(path, version), self._options()
+        # Polars takes Delta's options, and wants a number for this one.
+        return pl.scan_delta(table, storage_options={"max_retries": RETRIES} if options else None)
+
+    def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
+        kept: set[str] = set()
+        for version in versions:
+            kept |= self.files_of(path, version)
+        for entry in self.walk(f"{path}/"):
+            file = entry.name.removeprefix(f"{path}/")
+            rows = file.endswith(".parquet") and not file.startswith("_delta_log/")
+            if rows and file not in kept and entry.modified < before:
+                yield entry
+
+    def files_of(self, path: str, version: int) -> set[str]:
+        """Names of the Parquet files of a table's version, relative to the table."""
+        import pyarrow as pa
+
+        actions = pa.record_batch(self._delta(path, version).get_add_actions(flatten=True))
+        return set(actions["path"].to_pylist())
+
+    def discard(self, path: str, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.delete(entry.name)
+
+    def _delta(self, path: str, version: int | None = None) -> DeltaTable:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        location, options = f"{self.url}/{path}", self._options() or None
+        with self._asking("read", path):
+            try:
+                return DeltaTable(location, version=version, storage_options=options)
+            except DeltaError as error:  # so it says in a store, where there are no folders
+                if "No files in log segment" in str(error):
+                    raise TableNotFoundError(str(error)) from None
+                raise
 
 
 class _DeltaHandle:
@@ -213,18 +184,8 @@ class _DeltaHandle:
     def commit(
         self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
     ) -> tuple[int, int]:
-        following = self.transactions + 1
-        try:
-            mode = "overwrite" if replace else "append"
-            return self.write(_Stream(rows), metadata, mode, following)
-        except Exception:
-            # The commit may have arrived though its answer did not.
-            head = self._backend.open_table(self._path)
-            if head is None or head.transactions != following:
-                raise
-            if not metadata.items() <= head.metadata.items():
-                raise
-            return head.version, head.rows
+        mode = "overwrite" if replace else "append"
+        return self.write(_Stream(rows), metadata, mode, self.transactions + 1)
 
     def suits(self, file: ParquetFile) -> bool:
         """Whether a Parquet file can become the table's as it is."""
@@ -235,15 +196,14 @@ class _DeltaHandle:
     def take(self, file: ParquetFile, metadata: Mapping[str, str]) -> tuple[int, int]:
         """Replace the table's content by a Parquet file; `Moved` as `write`."""
         from deltalake import CommitProperties
-        from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction
 
         name, rows = f"part-00000-{uuid.uuid4()}-c000.snappy.parquet", file.rows
         size, now = file.path.stat().st_size, int(time.time() * 1000)
         stats = json.dumps({"numRecords": rows})
-        with self._backend._writing(self._path):
-            self._backend.link(f"{self._path}/{name}", file.path)
-            try:
+        self._backend.link(f"{self._path}/{name}", file.path)
+        try:
+            with self._committing(metadata):
                 self._table.create_write_transaction(
                     [AddAction(name, size, {}, now, data_change=True, stats=stats)],
                     "overwrite",
@@ -252,9 +212,9 @@ class _DeltaHandle:
                         custom_metadata=dict(metadata), max_commit_retries=0
                     ),
                 )
-            except CommitFailedError as error:
-                self._backend.delete(f"{self._path}/{name}")
-                raise Moved(str(error)) from None
+        except Moved:
+            self._backend.delete(f"{self._path}/{name}")
+            raise
         return self.version + 1, rows
 
     def write(
@@ -262,7 +222,6 @@ class _DeltaHandle:
     ) -> tuple[int, int]:
         """One commit on this very version; `Moved` if it is not the head any more."""
         from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import CommitFailedError
 
         properties = CommitProperties(
             custom_metadata=dict(metadata),
@@ -272,7 +231,7 @@ class _DeltaHandle:
             app_transactions=[Transaction(self._path, transaction)] if transaction else None,
         )
         try:
-            with self._backend._writing(self._path):
+            with self._committing(metadata):
                 write_deltalake(  # type: ignore[call-overload]
                     self._table,
                     stream.reader(),
@@ -281,13 +240,31 @@ class _DeltaHandle:
                     commit_properties=properties,
                     writer_properties=_parquet(stream.schema),
                 )
-        except CommitFailedError as error:
-            raise Moved(str(error)) from None
         except Exception:
             if stream.failure is not None:
                 raise stream.failure from None
             raise
-        return self._table.version(), self._table.count()
+        if self._table.version() == self.version + 1:
+            return self._table.version(), self._table.count()
+        return self.version + 1, self._backend._delta(self._path, self.version + 1).count()
+
+    @contextmanager
+    def _committing(self, metadata: Mapping[str, str]) -> Iterator[None]:
+        """Find out whose commit came after this version where ours failed, or seemed to.
+
+        The commit may have arrived though its answer did not.
+        """
+        try:
+            with self._backend._asking("written", self._path):
+                yield
+        except Exception as error:
+            if isinstance(error, Moved):
+                raise
+            found = self._backend.table_metadata(self._path, self.version + 1)
+            if not found:
+                raise
+            if not metadata or not metadata.items() <= found.items():
+                raise Moved(str(error)) from None
 
 
 def _parquet(schema: pa.Schema) -> WriterProperties:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore, RetryConfig
 
 REMOTE = ("s3", "az", "gs", "http", "https")
-_RETRIES: RetryConfig = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+RETRIES = 5
+_RETRY_SECONDS = 60
+_TIMEOUT = timedelta(seconds=60)
+_RETRIES: RetryConfig = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
 
 
 class StoreError(EtlMlError):
@@ -80,20 +83,80 @@ def open_store(url: str, settings: StoreSettings | None = None) -> tuple[ObjectS
     return HTTPStore.from_url(url, client_options=options, retry_config=_RETRIES), ""
 
 
+def delta_options(url: str, settings: StoreSettings | None = None) -> dict[str, str]:
+    """The same store, as the storage options of Delta Lake and Polars; {} for a folder."""
+    scheme = url.partition("://")[0]
+    given = settings or StoreSettings()
+    found: dict[str, str | None] = {
+        "timeout": f"{_TIMEOUT.total_seconds():.0f}s",
+        "max_retries": str(RETRIES),
+        "retry_timeout": f"{_RETRY_SECONDS}s",
+    }
+    if not is_remote(url):
+        return {}
+    endpoint = _endpoint(scheme, given) or ""
+    if endpoint.startswith("http://"):
+        found["allow_http"] = "true"
+    if scheme == "s3":
+        found |= {"aws_endpoint_url": endpoint or None, "aws_region": given.region}
+        found |= _aws_keys(given)
+    elif scheme == "az":
+        found |= {
+            "azure_storage_endpoint": endpoint or None,
+            "azure_storage_account_name": given.key,
+            "azure_storage_account_key": given.secret,
+            "azure_storage_sas_token": given.token,
+        }
+        if _needs_azure_chain(given):
+            token = _azure_chain().credential.get_token("https://storage.azure.com/.default")
+            found["azure_storage_token"] = token.token
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _aws_keys(given: StoreSettings) -> dict[str, str | None]:
+    key, secret, token = given.key, given.secret, given.token
+    if key is None:
+        if not _needs_aws_chain(given):
+            return {}
+        frozen = _aws_chain(given).credentials.get_frozen_credentials()
+        key, secret, token = frozen.access_key, frozen.secret_key, frozen.token
+    return {
+        "aws_access_key_id": key,
+        "aws_secret_access_key": secret,
+        "aws_session_token": token,
+    }
+
+
+def _endpoint(scheme: str, given: StoreSettings) -> str | None:
+    names = {
+        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        "az": ("AZURE_STORAGE_ENDPOINT",),
+    }
+    found = (os.environ.get(name) for name in names.get(scheme, ()))
+    return given.endpoint or next(filter(None, found), None)
+
+
+def _needs_aws_chain(given: StoreSettings) -> bool:
+    return given.key is None and ("AWS_ACCESS_KEY_ID" not in os.environ or bool(given.profile))
+
+
+def _needs_azure_chain(given: StoreSettings) -> bool:
+    names = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY")
+    return given.secret is None and given.token is None and not any(n in os.environ for n in names)
+
+
 def _s3(bucket: str, given: StoreSettings) -> ObjectStore:
     from obstore.store import S3Store
 
-    endpoint = given.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3")
-    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = _endpoint("s3", given)
     config: dict[str, Any] = {"endpoint": endpoint, "region": given.region}
     options: dict[str, Any] = {}
     if given.key is not None:
         config |= {"access_key_id": given.key, "secret_access_key": given.secret}
         config["session_token"] = given.token
-    elif "AWS_ACCESS_KEY_ID" not in os.environ or given.profile:
+    elif _needs_aws_chain(given):
         options["credential_provider"] = _aws_chain(given)
-    if (endpoint or "").startswith("http://"):
-        options["client_options"] = {"allow_http": True}
+    options["client_options"] = _client(endpoint)
     return S3Store(
         bucket,
         config={k: v for k, v in config.items() if v is not None},  # type: ignore[arg-type]
@@ -122,7 +185,7 @@ def _aws_chain(given: StoreSettings) -> Any:
 def _azure(container: str, given: StoreSettings) -> ObjectStore:
     from obstore.store import AzureStore
 
-    endpoint = given.endpoint or os.environ.get("AZURE_STORAGE_ENDPOINT")
+    endpoint = _endpoint("az", given)
     config: dict[str, Any] = {
         "endpoint": endpoint,
         "account_name": given.key,
@@ -130,19 +193,26 @@ def _azure(container: str, given: StoreSettings) -> ObjectStore:
         "sas_token": given.token,
     }
     options: dict[str, Any] = {}
-    names = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY")
-    if given.secret is None and given.token is None and not any(n in os.environ for n in names):
-        from obstore.auth.azure import AzureCredentialProvider
-
-        options["credential_provider"] = AzureCredentialProvider()
-    if (endpoint or "").startswith("http://"):
-        options["client_options"] = {"allow_http": True}
+    if _needs_azure_chain(given):
+        options["credential_provider"] = _azure_chain()
+    options["client_options"] = _client(endpoint)
     return AzureStore(
         container,
         config={k: v for k, v in config.items() if v is not None},  # type: ignore[arg-type]
         retry_config=_RETRIES,
         **options,
     )
+
+
+def _azure_chain() -> Any:
+    """The environment, a managed identity, the Azure CLI: what azure-identity finds."""
+    from obstore.auth.azure import AzureCredentialProvider
+
+    return AzureCredentialProvider()
+
+
+def _client(endpoint: str | None) -> Any:
+    return {"allow_http": (endpoint or "").startswith("http://"), "timeout": _TIMEOUT}
 
 
 def _google(bucket: str, given: StoreSettings) -> ObjectStore:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import Backend
+from etl_ml.lake.backend import Backend, TooLarge
 from etl_ml.lake.growing import cursor_of
 from etl_ml.lake.manifest import Manifest, TableRef, UnreadableVersion
 from etl_ml.spec.error import EtlMlError, bounded, listed
@@ -143,7 +143,10 @@ class Version:
                 where=self.url,
                 fix=f"its files are {names}",
             )
-        data = self._backend.get(f"{self.manifest.folder}/{file}")
+        try:
+            data = self._backend.get(f"{self.manifest.folder}/{file}", most=ref.bytes)
+        except TooLarge:
+            data = b""
         if data is None or hashlib.sha256(data).hexdigest() != ref.sha256:
             raise UnreadableVersion(
                 f"{self.manifest.asset} {self.version}: {file} is "

@@ -7,12 +7,12 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import AlreadyExists, Backend, Batches, TableHandle
+from etl_ml.lake.backend import AlreadyExists, Backend, Batches, TableHandle, Unreachable
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import Grow, Increment
 from etl_ml.lake.manifest import FileRef, Manifest, TableRef
@@ -21,6 +21,9 @@ from etl_ml.lake.version import Version
 
 if TYPE_CHECKING:
     import polars as pl
+
+LATEST = "latest"
+"""The file beside an asset's versions that hints at the newest; never trusted."""
 
 _MEDIA = {
     ".json": "application/json",
@@ -109,6 +112,10 @@ class Writer:
         except AlreadyExists:
             # Another writer found our Delta commit and has written this for us.
             manifest = Manifest.load(self._backend.get(name) or b"", f"{self._backend.url}/{name}")
+        with suppress(Unreachable):  # it is committed: whoever looks for it can do without
+            self._backend.put(
+                f"{manifest.folder.rpartition('/')[0]}/{LATEST}", manifest.version.encode()
+            )
         return Version(self._backend, manifest)
 
 

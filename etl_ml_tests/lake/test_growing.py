@@ -11,7 +11,7 @@ import pytest
 from etl_ml.lake import Contents, Increment, Lake
 from etl_ml.lake.backend import Moved, TableHandle
 from etl_ml.lake.growing import cursor_of
-from etl_ml.lake.object_store import DiskFull
+from etl_ml.lake.parquet_file import DiskFull
 
 
 class Rows:

@@ -88,7 +88,8 @@ def test_a_killed_writer_leaves_every_committed_version_readable_and_nothing_hal
     assert len(known) > kills / 2
     for version in known:
         assert_whole(lake, version)
-    claimed = [path.name for path in (tmp_path / "lake/p/files/raw_data").iterdir()]
+    folder = tmp_path / "lake/p/files/raw_data"
+    claimed = [path.name for path in folder.iterdir() if path.is_dir()]
     assert set(known) < set(claimed), "no kill hit a writer at work: the test proves nothing"
     after = lake.write("p", "raw_data", Contents(pl.LazyFrame({"a": [1]})))
     assert after.version == f"{max(map(int, claimed)) + 1:010d}"

@@ -1,0 +1,290 @@
+"""A lake in MongoDB: files in GridFS, rows as documents, every commit one insert.
+
+Collections of the database, beside GridFS's `lake.files` and `lake.chunks`:
+
+- `lake.names`: an object a document, `_id` its name; up to 64 KiB are kept in it, more in GridFS
+- `lake.commits`: a version of a table a document, `_id` its path and number: of two writers of one
+  version one is refused by the unique index
+- `<pipeline>.tables.<asset>`: a row a document, `{part, row: {…}}`; a commit names its parts, so
+  that a version which appends shares the rows before it
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.lake.backend import Batches, Entry, Moved, Unreachable
+from etl_ml.lake.bson_rows import decoded, encoded_rows
+from etl_ml.lake.contention import attempts
+from etl_ml.lake.mongo_files import MongoFiles, client_of, unreachable
+from etl_ml.lake.parquet_file import ParquetFile, room, sink
+from etl_ml.spec.error import EtlMlError
+from etl_ml.spec.source import public
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+_BATCH = 1_000
+_ROWS_READ = 10_000
+
+
+class MongoBackend(MongoFiles):
+    """Files and tables in one database."""
+
+    @classmethod
+    def open(cls, uri: str) -> MongoBackend:
+        """The lake in the database that a connection string names.
+
+        Raises
+        ------
+        EtlMlError
+            The connection string is none, or names no database.
+        """
+        from bson.codec_options import CodecOptions
+        from pymongo.errors import InvalidURI, PyMongoError
+        from pymongo.read_concern import ReadConcern
+        from pymongo.uri_parser import parse_uri
+        from pymongo.write_concern import WriteConcern
+
+        shown = public(uri)
+        try:
+            name = parse_uri(uri)["database"] if uri.startswith("mongodb://") else _srv_name(uri)
+        except (InvalidURI, ValueError):
+            raise EtlMlError(
+                f"{shown} is no connection string.",
+                where="the lake's URL",
+                fix="write mongodb://host/database; percent-encode user and password",
+            ) from None
+        if not name:
+            raise EtlMlError(
+                f"{shown} names no database.",
+                where="the lake's URL",
+                fix="write mongodb://host/database",
+            )
+        try:
+            client = client_of(uri, os.getpid())
+        except PyMongoError as error:  # of mongodb+srv, the name has to be resolved first
+            raise unreachable("the lake", "opened", shown, error) from None
+        options: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
+        database = client.get_database(
+            name,
+            codec_options=options,
+            write_concern=WriteConcern("majority", j=True),
+            read_concern=ReadConcern("majority"),
+        )
+        return cls(shown, database)
+
+    def write_table(
+        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
+    ) -> tuple[int, int]:
+        import polars as pl
+
+        if isinstance(rows, pl.LazyFrame):
+            with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
+                file = ParquetFile(Path(folder, "rows.parquet"))
+                with room(Path(folder)):
+                    sink(rows, file.path).collect(engine="streaming")
+                return self.write_table(path, file, metadata)
+        for wait in attempts(path, self.url):
+            handle = self.open_table(path) or self.create_table(path, rows.schema)
+            try:
+                return handle.write(rows, metadata, replace=True)
+            except Moved:  # another writer's version came first, so this one is next
+                wait()
+        raise AssertionError
+
+    def open_table(self, path: str) -> _Handle | None:
+        with self._asking("read", path):
+            found = self._commits.find_one({"path": path}, sort=[("version", -1)])
+        return None if found is None else _Handle(self, found)
+
+    def create_table(self, path: str, schema: pa.Schema) -> _Handle:
+        from pymongo.errors import DuplicateKeyError
+
+        commit = _commit(path, 0, schema, [], 0, {}, 0)
+        with self._asking("written", path):
+            # The one index that reads need; making it again is without effect.
+            self._rows(path).create_index("part")
+            self._commits.create_index([("path", 1), ("version", -1)])
+            self._names.create_index("folder")
+            try:
+                self._commits.insert_one(commit)
+            except DuplicateKeyError:  # another writer made it first
+                handle = self.open_table(path)
+                assert handle is not None
+                return handle
+        return _Handle(self, commit)
+
+    def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
+        with self._asking("read", path):
+            found = self._commits.find_one({"_id": _commit_name(path, version)})
+        return dict(found["metadata"]) if found else {}
+
+    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
+        import polars as pl
+        from polars.io.plugins import register_io_source
+
+        with self._asking("read", path):
+            found = self._commits.find_one({"_id": _commit_name(path, version)})
+        if found is None:
+            raise FileNotFoundError(_commit_name(path, version))
+        schema, parts = _schema(found), found["parts"]
+
+        def read(
+            columns: list[str] | None,
+            predicate: pl.Expr | None,
+            n_rows: int | None,
+            batch_size: int | None,
+        ) -> Iterator[pl.DataFrame]:
+            wanted = list(schema.names) if columns is None else columns
+            for frame in self._read(path, parts, schema, wanted, n_rows):
+                yield frame if predicate is None else frame.filter(predicate)
+
+        shape: pl.DataFrame = pl.from_arrow(schema.empty_table())  # type: ignore[assignment]
+        return register_io_source(read, schema=shape.schema)
+
+    def _read(
+        self, path: str, parts: list[Any], schema: pa.Schema, wanted: list[str], most: int | None
+    ) -> Iterator[pl.DataFrame]:
+        import polars as pl
+        import pyarrow as pa
+
+        chosen = pa.schema([schema.field(name) for name in wanted])
+        with self._asking("read", path):
+            cursor = self._rows(path).find({"part": {"$in": parts}}, batch_size=_ROWS_READ)
+            pending: list[Any] = []
+            for document in islice(cursor, most):
+                pending.append(document)
+                if len(pending) == _ROWS_READ:
+                    yield pl.DataFrame(decoded(pending, chosen))
+                    pending = []
+        yield pl.DataFrame(decoded(pending, chosen))
+
+    def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
+        from bson import ObjectId
+
+        names = [_commit_name(path, version) for version in versions]
+        kept = {part for c in self._commits.find({"_id": {"$in": names}}) for part in c["parts"]}
+        oldest_kept = ObjectId.from_datetime(before)
+        for part in self._rows(path).distinct("part", {"part": {"$lt": oldest_kept}}):
+            if part not in kept:
+                count = self._rows(path).count_documents({"part": part})
+                yield Entry(str(part), count, part.generation_time)
+
+    def discard(self, path: str, entries: Iterable[Entry]) -> None:
+        from bson import ObjectId
+
+        with self._asking("removed", path):
+            for entry in entries:
+                self._rows(path).delete_many({"part": ObjectId(entry.name)})
+
+    @property
+    def _commits(self) -> Any:
+        return self._database["lake.commits"]
+
+    def _rows(self, path: str) -> Any:
+        return self._database[path.replace("/", ".")]
+
+
+class _Handle:
+    """A table as it was when it was opened, and the one commit that may follow on it."""
+
+    def __init__(self, backend: MongoBackend, commit: Mapping[str, Any]) -> None:
+        self._backend, self._commit, self._path = backend, commit, str(commit["path"])
+        self.version = int(commit["version"])
+        self.transactions = int(commit["transactions"])
+
+    @property
+    def rows(self) -> int:
+        return int(self._commit["rows"])
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return dict(self._commit["metadata"])
+
+    def scan(self) -> pl.LazyFrame:
+        return self._backend.scan_table(self._path, self.version)
+
+    def commit(
+        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
+    ) -> tuple[int, int]:
+        return self.write(rows, metadata, replace=replace, transaction=self.transactions + 1)
+
+    def write(
+        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool, transaction: int = 0
+    ) -> tuple[int, int]:
+        """One commit on this very version; `Moved` if it is not the head any more."""
+        import pyarrow as pa
+        from bson import ObjectId
+        from pymongo.errors import DuplicateKeyError
+
+        backend, path, part, count = self._backend, self._path, ObjectId(), 0
+        schema = rows.schema
+        if not replace:
+            schema = pa.unify_schemas([_schema(self._commit), schema])
+        stored = backend._rows(path)
+        try:
+            with backend._asking("written", path):
+                for documents in encoded_rows(rows, part, _BATCH):
+                    stored.insert_many(documents, ordered=False)
+                    count += len(documents)
+                parts = [part] if replace else [*self._commit["parts"], part]
+                total = count if replace else self.rows + count
+                commit = _commit(
+                    path, self.version + 1, schema, parts, total, metadata, transaction
+                )
+                try:
+                    backend._commits.insert_one(commit)
+                except DuplicateKeyError:
+                    found = backend._commits.find_one({"_id": commit["_id"]})
+                    if found is None or part not in found["parts"]:
+                        raise Moved(path) from None
+        except Exception as error:
+            if isinstance(error, Moved) or not isinstance(error, Unreachable):
+                stored.delete_many({"part": part})  # else it is for vacuum
+            raise
+        return self.version + 1, total
+
+
+def _commit(
+    path: str,
+    version: int,
+    schema: pa.Schema,
+    parts: list[Any],
+    rows: int,
+    metadata: Mapping[str, str],
+    transactions: int,
+) -> dict[str, Any]:
+    return {
+        "_id": _commit_name(path, version),
+        "path": path,
+        "version": version,
+        "schema": schema.remove_metadata().serialize().to_pybytes(),
+        "parts": parts,
+        "rows": rows,
+        "metadata": dict(metadata),
+        "transactions": transactions,
+        "modified": datetime.now(UTC),
+    }
+
+
+def _commit_name(path: str, version: int) -> str:
+    return f"{path}/{version:010d}"
+
+
+def _schema(commit: Mapping[str, Any]) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.ipc.read_schema(pa.py_buffer(commit["schema"]))
+
+
+def _srv_name(uri: str) -> str:
+    """The database of a mongodb+srv:// URI, without asking DNS."""
+    return uri.partition("://")[2].partition("/")[2].partition("?")[0]
