@@ -135,7 +135,7 @@ class MongoBackend(MongoFiles):
             found = self._commits.find_one({"_id": _commit_name(path, version)})
         if found is None:
             raise FileNotFoundError(_commit_name(path, version))
-        schema, parts = _schema(found), found["parts"]
+        schema = _schema(found)
 
         def read(
             columns: list[str] | None,
@@ -144,27 +144,32 @@ class MongoBackend(MongoFiles):
             batch_size: int | None,
         ) -> Iterator[pl.DataFrame]:
             wanted = list(schema.names) if columns is None else columns
-            for frame in self._read(path, parts, schema, wanted, n_rows):
+            for frame in self._read(found, schema, wanted, n_rows):
                 yield frame if predicate is None else frame.filter(predicate)
 
         shape: pl.DataFrame = pl.from_arrow(schema.empty_table())  # type: ignore[assignment]
         return register_io_source(read, schema=shape.schema)
 
     def _read(
-        self, path: str, parts: list[Any], schema: pa.Schema, wanted: list[str], most: int | None
+        self, commit: Mapping[str, Any], schema: pa.Schema, wanted: list[str], most: int | None
     ) -> Iterator[pl.DataFrame]:
         import polars as pl
         import pyarrow as pa
 
+        path, count = commit["path"], 0
         chosen = pa.schema([schema.field(name) for name in wanted])
         with self._asking("read", path):
-            cursor = self._rows(path).find({"part": {"$in": parts}}, batch_size=_ROWS_READ)
+            parts = {"part": {"$in": commit["parts"]}}
+            cursor = self._rows(path).find(parts, batch_size=_ROWS_READ)
             pending: list[Any] = []
             for document in islice(cursor, most):
                 pending.append(document)
                 if len(pending) == _ROWS_READ:
                     yield pl.DataFrame(decoded(pending, chosen))
-                    pending = []
+                    count, pending = count + len(pending), []
+        count += len(pending)
+        if most is None and count != commit["rows"]:
+            raise OSError(f"{count} of {commit['rows']} rows are there")
         yield pl.DataFrame(decoded(pending, chosen))
 
     def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:

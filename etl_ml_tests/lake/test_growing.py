@@ -128,9 +128,9 @@ def values_at_head(lake: Lake) -> list[int]:
 
 
 def test_a_commit_whose_answer_is_lost_is_not_made_again(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    local: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake.write("p", "raw_data", Contents(grow=following))
+    local.write("p", "raw_data", Contents(grow=following))
     import deltalake
 
     real = deltalake.write_deltalake
@@ -140,8 +140,8 @@ def test_a_commit_whose_answer_is_lost_is_not_made_again(
         raise OSError("connection reset by peer")
 
     monkeypatch.setattr(deltalake, "write_deltalake", lost)
-    version = lake.write("p", "raw_data", Contents(grow=following))
-    assert values(lake, version.version) == [0, 1]
+    version = local.write("p", "raw_data", Contents(grow=following))
+    assert values(local, version.version) == [0, 1]
 
 
 def test_a_full_disk_leaves_the_last_version_and_says_so(tmp_path: Path) -> None:

@@ -15,12 +15,19 @@ import pytest
 
 from etl_ml.lake import Contents, Lake, MissingVersion, Version, open_lake, version_name
 from etl_ml.lake.manifest import UnreadableVersion
+from etl_ml.lake.mongodb import MongoBackend
 from etl_ml.spec import EtlMlError
 
 
 def write(lake: Lake, value: int, **lineage: Any) -> Version:
     rows = pl.LazyFrame({"_etl_ml_row": [str(value)], "x": [value]})
     return lake.write("p", "a", Contents(rows, {"x.json": {"x": value}}), **lineage)
+
+
+def stored(lake: Lake, name: str) -> bytes:
+    data = lake.backend.get(name)
+    assert data is not None
+    return data
 
 
 def test_versions_are_ten_digits_and_may_be_asked_for_as_numbers(lake: Lake) -> None:
@@ -104,12 +111,12 @@ def test_a_table_is_given_to_every_library(lake: Lake) -> None:
 
 
 def test_the_manifest_says_what_was_written_by_whom_and_from_what(
-    lake: Lake, tmp_path: Path
+    lake: Lake,
 ) -> None:
     version = write(lake, 1, run_id="r1", code_version="c1", upstream={"raw_data": "0000000009"})
-    folder = tmp_path / "lake/p/files/a/0000000001"
-    found = json.loads((folder / "manifest.json").read_text())
-    data = (folder / "x.json").read_bytes()
+    folder = "p/files/a/0000000001"
+    found = json.loads(stored(lake, f"{folder}/manifest.json"))
+    data = stored(lake, f"{folder}/x.json")
     assert found.pop("created_at").startswith("20")
     assert found.pop("table") == {"path": "p/tables/a", "delta_version": 1, "rows": 1}
     assert found == {
@@ -129,10 +136,10 @@ def test_the_manifest_says_what_was_written_by_whom_and_from_what(
             }
         ],
     }
-    assert version.url == str(folder)
+    assert version.url == f"{lake.url}/{folder}"
 
 
-def test_files_of_every_kind_come_back_as_they_were(lake: Lake, tmp_path: Path) -> None:
+def test_files_of_every_kind_come_back_as_they_were(lake: Lake) -> None:
     def stream(sink: IO[bytes]) -> None:
         for i in range(3):
             sink.write(b"%d\n" % i)
@@ -160,7 +167,7 @@ def test_files_of_every_kind_come_back_as_they_were(lake: Lake, tmp_path: Path) 
     assert version.read("e.bin") == b"\x00\xff"
     assert version.read("f.txt") == "0\n1\n2\n"
     for ref in version.manifest.files:
-        data = (tmp_path / "lake" / version.manifest.folder / ref.path).read_bytes()
+        data = stored(lake, f"{version.manifest.folder}/{ref.path}")
         assert (ref.bytes, ref.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     with pytest.raises(MissingVersion, match=r"no file 'z\.json'"):
         version.read("z.json")
@@ -183,71 +190,74 @@ def test_an_array_of_objects_is_neither_written_nor_read(lake: Lake, tmp_path: P
 
 
 def test_a_flipped_byte_of_a_file_is_refused_with_version_and_path(
-    lake: Lake, tmp_path: Path
+    lake: Lake,
 ) -> None:
     version = write(lake, 1)
-    path = tmp_path / "lake/p/files/a/0000000001/x.json"
-    data = bytearray(path.read_bytes())
+    path = "p/files/a/0000000001/x.json"
+    data = bytearray(stored(lake, path))
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    lake.backend.put(path, bytes(data))
     with pytest.raises(UnreadableVersion, match=r"a 0000000001: x\.json is not the file") as caught:
         version.read("x.json")
-    assert caught.value.where == str(path)
+    assert caught.value.where == f"{lake.url}/{path}"
 
 
-def test_a_missing_file_is_refused_with_version_and_path(lake: Lake, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_version_and_path(lake: Lake) -> None:
     version = write(lake, 1)
-    path = tmp_path / "lake/p/files/a/0000000001/x.json"
-    path.unlink()
+    path = "p/files/a/0000000001/x.json"
+    lake.backend.delete(path)
     with pytest.raises(UnreadableVersion, match=r"a 0000000001: x\.json is missing") as caught:
         version.read("x.json")
-    assert caught.value.where == str(path)
+    assert caught.value.where == f"{lake.url}/{path}"
 
 
 @pytest.mark.parametrize("damage", ["part", "log"])
 def test_a_table_whose_files_are_gone_is_refused_with_version_and_path(
-    lake: Lake, tmp_path: Path, damage: str
+    lake: Lake, damage: str
 ) -> None:
     version = write(lake, 1)
-    folder = tmp_path / "lake/p/tables/a"
-    gone = folder.glob("*.parquet") if damage == "part" else (folder / "_delta_log").glob("*.json")
-    for path in list(gone):
-        path.unlink()
+    if isinstance(lake.backend, MongoBackend):
+        rows, commits = lake.backend._rows("p/tables/a"), lake.backend._commits
+        (rows if damage == "part" else commits).delete_many({})
+    end = ".parquet" if damage == "part" else ".json"
+    for entry in list(lake.backend.walk("p/tables/a/")):
+        if entry.name.endswith(end):
+            lake.backend.delete(entry.name)
     with pytest.raises(UnreadableVersion, match="a 0000000001: its table cannot be read") as caught:
         version.table.to_polars()
-    assert str(folder) in str(caught.value.where)
+    assert f"{lake.url}/p/tables/a" in str(caught.value.where)
 
 
 @pytest.mark.parametrize(
     "damaged", [b"", b"{", b"[]", b"null", b"{}", b'{"format": "x"}', b"\xff\xfe", None]
 )
 def test_a_truncated_manifest_is_refused_with_version_and_path(
-    lake: Lake, tmp_path: Path, damaged: bytes | None
+    lake: Lake, damaged: bytes | None
 ) -> None:
     write(lake, 1)
     write(lake, 2)
-    path = tmp_path / "lake/p/files/a/0000000002/manifest.json"
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2] if damaged is None else damaged)
+    path = "p/files/a/0000000002/manifest.json"
+    data = stored(lake, path)
+    lake.backend.put(path, data[: len(data) // 2] if damaged is None else damaged)
     with pytest.raises(UnreadableVersion, match="damaged") as caught:
         lake.open("p", "a")
-    assert caught.value.where == str(path)
+    assert caught.value.where == f"{lake.url}/{path}"
     assert lake.read("p", "a", "x.json", 1) == {"x": 1}
 
 
-def test_a_newer_format_is_refused_with_version_and_path(lake: Lake, tmp_path: Path) -> None:
+def test_a_newer_format_is_refused_with_version_and_path(lake: Lake) -> None:
     write(lake, 1)
-    path = tmp_path / "lake/p/files/a/0000000001/manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2, "new": 1}))
+    path = "p/files/a/0000000001/manifest.json"
+    newer = json.loads(stored(lake, path)) | {"format": 2, "new": 1}
+    lake.backend.put(path, json.dumps(newer).encode())
     with pytest.raises(UnreadableVersion, match="format 2; this etl_ml reads up to 1") as caught:
         lake.open("p", "a")
-    assert caught.value.where == str(path)
+    assert caught.value.where == f"{lake.url}/{path}"
 
 
-def test_folders_that_are_no_versions_are_left_alone(lake: Lake, tmp_path: Path) -> None:
+def test_folders_that_are_no_versions_are_left_alone(lake: Lake) -> None:
     write(lake, 1)
-    (tmp_path / "lake/p/files/a/zzz").mkdir()
-    (tmp_path / "lake/p/files/a/zzz/manifest.json").write_text("{}")
+    lake.backend.put("p/files/a/zzz/manifest.json", b"{}")
     assert lake.latest("p", "a") == "0000000001"
     assert write(lake, 2).version == "0000000002"
 

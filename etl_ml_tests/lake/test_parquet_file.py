@@ -34,18 +34,18 @@ def file_of(rows: pl.DataFrame, folder: Path, name: str = "rows") -> ParquetFile
     return ParquetFile(path)
 
 
-def tables(lake: Lake) -> Path:
-    return Path(lake.url) / "p/tables/a"
+def tables(local: Lake) -> Path:
+    return Path(local.url) / "p/tables/a"
 
 
 def test_a_file_on_the_same_disk_is_not_copied_and_stays_when_the_first_name_goes(
-    lake: Lake, tmp_path: Path
+    local: Lake, tmp_path: Path
 ) -> None:
     file = file_of(ROWS, tmp_path)
     assert file.is_plain
     number = file.path.stat().st_ino
-    version = lake.write("p", "a", Contents(file))
-    (there,) = tables(lake).glob("*.parquet")
+    version = local.write("p", "a", Contents(file))
+    (there,) = tables(local).glob("*.parquet")
     assert there.stat().st_ino == number
     file.path.unlink()
     assert version.table.to_polars().equals(ROWS)
@@ -53,58 +53,58 @@ def test_a_file_on_the_same_disk_is_not_copied_and_stays_when_the_first_name_goe
 
 
 def test_where_no_link_can_be_made_the_file_is_copied(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
     file = file_of(ROWS, tmp_path)
     monkeypatch.setattr(os, "link", refused)
-    assert lake.write("p", "a", Contents(file)).table.to_polars().equals(ROWS)
+    assert local.write("p", "a", Contents(file)).table.to_polars().equals(ROWS)
 
 
 def test_other_columns_than_before_make_a_new_schema_and_leave_the_old_version(
-    lake: Lake, tmp_path: Path
+    local: Lake, tmp_path: Path
 ) -> None:
-    lake.write("p", "a", Contents(file_of(ROWS, tmp_path, "one")))
+    local.write("p", "a", Contents(file_of(ROWS, tmp_path, "one")))
     other = ROWS.select("x", "i").with_columns(new=pl.lit(7))
-    lake.write("p", "a", Contents(file_of(other, tmp_path, "two")))
-    lake.write("p", "a", Contents(file_of(other, tmp_path, "three")))
-    assert lake.table("p", "a", 1).to_polars().equals(ROWS)
+    local.write("p", "a", Contents(file_of(other, tmp_path, "two")))
+    local.write("p", "a", Contents(file_of(other, tmp_path, "three")))
+    assert local.table("p", "a", 1).to_polars().equals(ROWS)
     for version in (2, 3):
-        assert lake.table("p", "a", version).to_polars().equals(other)
+        assert local.table("p", "a", version).to_polars().equals(other)
 
 
-def test_types_that_delta_lake_lacks_are_converted(lake: Lake, tmp_path: Path) -> None:
+def test_types_that_delta_lake_lacks_are_converted(local: Lake, tmp_path: Path) -> None:
     odd = pl.DataFrame({"u": pl.Series([1, 2], dtype=pl.UInt8), "l": [["a"], None]})
     file = file_of(odd, tmp_path)
     assert not file.is_plain
-    found = lake.write("p", "a", Contents(file)).table.to_polars()
+    found = local.write("p", "a", Contents(file)).table.to_polars()
     assert found["u"].to_list() == [1, 2]
     assert found["l"].to_list() == [["a"], None]
 
 
-def test_other_readers_see_the_same_rows(lake: Lake, tmp_path: Path) -> None:
-    lake.write("p", "a", Contents(file_of(ROWS, tmp_path)))
-    table = DeltaTable(str(tables(lake)))
+def test_other_readers_see_the_same_rows(local: Lake, tmp_path: Path) -> None:
+    local.write("p", "a", Contents(file_of(ROWS, tmp_path)))
+    table = DeltaTable(str(tables(local)))
     assert pl.from_arrow(table.to_pyarrow_table()).equals(ROWS)  # type: ignore[union-attr]
     assert table.count() == 3
 
 
 def test_a_writer_that_is_overtaken_leaves_nothing_and_comes_next(
-    lake: Lake, tmp_path: Path
+    local: Lake, tmp_path: Path
 ) -> None:
-    backend = lake.backend
+    backend = local.backend
     assert isinstance(backend, ObjectStoreBackend)
     first, second = (file_of(ROWS.head(n), tmp_path, str(n)) for n in (1, 2))
     backend.write_table("p/tables/a", first, {})
     late = backend.open_table("p/tables/a")
     assert late is not None
     backend.write_table("p/tables/a", second, {})
-    before = set(tables(lake).glob("*.parquet"))
+    before = set(tables(local).glob("*.parquet"))
     with pytest.raises(Moved):
         late.take(first, {})
-    assert set(tables(lake).glob("*.parquet")) == before
+    assert set(tables(local).glob("*.parquet")) == before
     delta_version, rows = backend.write_table("p/tables/a", first, {"run_id": "r"})
     assert rows == 1
     assert backend.scan_table("p/tables/a", delta_version).collect().equals(ROWS.head(1))

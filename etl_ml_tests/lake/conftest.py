@@ -1,0 +1,40 @@
+"""One lake on each backend."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from etl_ml.lake import Lake, open_lake
+
+BACKENDS = ("local", "s3", "azure", "mongodb")
+_numbers = count()
+
+
+@pytest.fixture(params=BACKENDS)
+def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A fresh lake, on each backend in turn."""
+    return open_lake(place(request.param, request, tmp_path, monkeypatch))
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Lake:
+    """A fresh lake in a folder, for what is of folders or of Delta Lake alone."""
+    return open_lake(tmp_path / "lake")
+
+
+def place(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The URL of a fresh lake, for which the environment is set."""
+    if kind == "local":
+        return str(tmp_path / "lake")
+    server = request.getfixturevalue({"azure": "azurite"}.get(kind, kind))
+    if kind == "mongodb":
+        return f"{server.uri}/lake{next(_numbers)}"
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"s3://{server.bucket()}" if kind == "s3" else f"az://{server.container()}"
+    return f"{bucket}/some/prefix"
