@@ -1,7 +1,8 @@
 """A package is loaded and asked in a fresh process, as whoever serves it will.
 
-Run as `python -m etl_ml.deploy.verify LAKE PIPELINE VERSION ROWS ANSWERS`: reads rows (Arrow IPC),
-writes probabilities (.npy).
+Run as `python -m etl_ml.deploy.verify FOLDER PIPELINE VERSION ROWS ANSWERS`, FOLDER a copy of the
+package as a lake has it: reads rows (Arrow IPC), writes probabilities (.npy). The fresh process needs
+no address of the lake, and no credentials.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.deploy.package import Package
+from etl_ml.deploy.package import Package, open_package
+from etl_ml.lake import open_lake
 from etl_ml.spec.error import EtlMlError
 from etl_ml.train.trusted import VARIABLE
 
@@ -54,8 +56,10 @@ def largest_difference(
     """
     with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
         asked, answered = Path(folder) / "rows.arrow", Path(folder) / "answers.npy"
+        copied = Path(folder) / "package"
         rows.write_ipc(asked)
-        arguments = [package.lake.url, package.pipeline, package.version, str(asked), str(answered)]
+        package.copy(open_lake(copied))
+        arguments = [str(copied), package.pipeline, package.version, str(asked), str(answered)]
         command = [sys.executable, "-m", "etl_ml.deploy.verify", *arguments]
         try:
             done = subprocess.run(
@@ -79,7 +83,7 @@ def largest_difference(
                 f"{package.pipeline} {package.version}: a fresh process could not load it.",
                 seen=" / ".join(line[:200] for line in said) or f"exit code {done.returncode}",
                 where=package.url,
-                fix="run the command again by hand to see all of it: " + " ".join(command[1:6]),
+                fix="mend what it says, then materialize deployed_model again",
             )
         answers = np.load(answered, allow_pickle=False)
     if answers.shape != expected.shape:
@@ -102,9 +106,6 @@ def _environment(trusted: Collection[str]) -> dict[str, str]:
 
 def _main(url: str, pipeline: str, version: str, rows: str, answers: str) -> None:
     import polars as pl
-
-    from etl_ml.deploy.package import open_package
-    from etl_ml.lake import open_lake
 
     package = open_package(open_lake(url), pipeline, version)
     np.save(answers, package.model.answers(pl.read_ipc(rows)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake.backend import AlreadyExists, Backend, TooLarge
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import write_growing
-from etl_ml.lake.manifest import Manifest
+from etl_ml.lake.manifest import FORMAT, Manifest
 from etl_ml.lake.version import MissingVersion, Table, Version
 from etl_ml.lake.writer import LATEST, Contents, Writer
 from etl_ml.spec.error import EtlMlError, listed
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"[0-9]{10}")
 _MANIFEST = re.compile(r"[0-9]{10}/manifest\.json")
+MARKER = "lake.json"
 # Numbers that are tried after the hint before the folder is listed.
 _PROBES = 16
 
@@ -41,6 +42,16 @@ class Lake:
     @property
     def url(self) -> str:
         return self.backend.url
+
+    def check(self) -> None:
+        """One small write, before any work: a lake that cannot take the result says so now.
+
+        Raises
+        ------
+        Unreachable
+            The store does not answer, has no such bucket, or refuses; says which and why.
+        """
+        self.backend.put(MARKER, dump_json({"format": FORMAT}))
 
     def pipelines(self) -> list[str]:
         """Names of the pipelines that have written here."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from etl_ml import __version__
 from etl_ml.lake.documents import dump_json
 from etl_ml.spec.error import EtlMlError, bounded
 
@@ -75,7 +76,7 @@ class Manifest:
                 raise UnreadableVersion(
                     f"{path} has format {found}; this etl_ml reads up to {FORMAT}.",
                     where=path,
-                    fix="install a newer etl_ml",
+                    fix=f"install an etl_ml newer than {__version__}",
                 )
             table = fields.pop("table")
             files = fields.pop("files")

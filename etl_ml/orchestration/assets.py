@@ -107,6 +107,7 @@ def build_assets(
     def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
         from etl_ml.extract import extract, extract_new
 
+        lake_io.checked_lake()
         source, told = pipeline.source, context.log.info
         settings = settings_of(source, context.resources)
         told(f"Reading {source.address}")

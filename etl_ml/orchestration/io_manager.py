@@ -37,6 +37,8 @@ class LakeIOManager(dg.IOManager):
     def __init__(self, project: Path, contracts: Mapping[str, Contract] | None = None) -> None:
         self._project = project
         self._contracts = dict(contracts or {})
+        self._opened: tuple[str, Lake] | None = None
+        self._checked: Lake | None = None
 
     @cached_property
     def definition(self) -> dg.IOManagerDefinition:
@@ -45,13 +47,25 @@ class LakeIOManager(dg.IOManager):
 
     def lake(self) -> Lake:
         """The lake, wherever the environment says it is now."""
-        return open_lake(default_url(self._project))
+        url = default_url(self._project)
+        if self._opened is None or self._opened[0] != url:
+            self._opened = url, open_lake(url)
+        return self._opened[1]
+
+    def checked_lake(self) -> Lake:
+        """The lake, once it has taken a small write: no step works for what cannot be stored."""
+        lake = self.lake()
+        if self._checked is not lake:
+            lake.check()
+            self._checked = lake
+        return lake
 
     def handle_output(self, context: dg.OutputContext, obj: Contents) -> None:
         version = self.store(context.step_context, context.asset_key, obj)
         context.add_output_metadata(describe(version))
 
     def load_input(self, context: dg.InputContext) -> Any:
+        self.checked_lake()
         step = context.step_context
         pipeline, asset = context.asset_key.path
         read = self._run(step, pipeline).read(_inputs(step, pipeline))
