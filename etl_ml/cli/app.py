@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etl_ml.cli.lake import app as lake_app
+
 app = typer.Typer(
     name="etl-ml",
     help="Look at pipelines, their reports and their models.\n\n"
@@ -15,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(lake_app)
 
 PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,17 @@ def console() -> Console:
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(highlight=False, width=_LEAST_WIDTH, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A line on a terminal's standard error that says what is done now; nothing in a pipe."""
+    shown_on = Console(stderr=True, highlight=False)
+    if not shown_on.is_terminal:
+        yield lambda line: None
+        return
+    with shown_on.status("") as status:
+        yield lambda line: status.update(Text(line, overflow="ellipsis", no_wrap=True))
 
 
 def print_json(value: Any) -> None:

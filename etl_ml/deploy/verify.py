@@ -1,8 +1,8 @@
 """A package is loaded and asked in a fresh process, as whoever serves it will.
 
 Run as `python -m etl_ml.deploy.verify FOLDER PIPELINE VERSION ROWS ANSWERS`, FOLDER a copy of the
-package as a lake has it: reads rows (Arrow IPC), writes probabilities (.npy). The fresh process needs
-no address of the lake, and no credentials.
+package as a lake has it: reads rows (Arrow IPC), writes probabilities (.npy). The fresh process
+needs no address of the lake, and no credentials.
 """
 
 from __future__ import annotations

@@ -33,6 +33,10 @@ class Unreachable(EtlMlError):
     """The lake's store cannot be reached, or refuses; says which object and why."""
 
 
+class Unanswered(Unreachable):
+    """The store gave no answer, or none that says anything: it may be another time."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An object: its name in the lake, its size in bytes, and when it was written."""

@@ -20,11 +20,15 @@ class UnreadableVersion(EtlMlError):
 
 @dataclass(frozen=True)
 class TableRef:
-    """A Delta table at one of its versions; `path` is relative to the lake."""
+    """A table at one of its versions; `path` is relative to the lake.
+
+    `content` is `Table.content()`, by which the rows are known again.
+    """
 
     path: str
     delta_version: int
     rows: int
+    content: str | None = None
 
 
 @dataclass(frozen=True)

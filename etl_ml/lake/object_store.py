@@ -7,7 +7,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from etl_ml.lake.backend import Batches, Entry, Moved
 from etl_ml.lake.contention import attempts
 from etl_ml.lake.identity import ROW
 from etl_ml.lake.parquet_file import ParquetFile, room, sink
-from etl_ml.lake.stored_files import StoredFiles
+from etl_ml.lake.stored_files import StoredFiles, answered
 from etl_ml.lake.stores import RETRIES, StoreSettings, delta_options, open_store
 
 if TYPE_CHECKING:
@@ -139,10 +138,10 @@ class ObjectStoreBackend(StoredFiles):
 
     def files_of(self, path: str, version: int) -> set[str]:
         """Names of the Parquet files of a table's version, relative to the table."""
-        import pyarrow as pa
+        import polars as pl
 
-        actions = pa.record_batch(self._delta(path, version).get_add_actions(flatten=True))
-        return set(actions["path"].to_pylist())
+        actions = pl.DataFrame(self._delta(path, version).get_add_actions(flatten=True))
+        return set(actions["path"])
 
     def discard(self, path: str, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -202,16 +201,19 @@ class _DeltaHandle:
         size, now = file.path.stat().st_size, int(time.time() * 1000)
         stats = json.dumps({"numRecords": rows})
         self._backend.link(f"{self._path}/{name}", file.path)
+
+        def commit() -> None:
+            self._table.create_write_transaction(
+                [AddAction(name, size, {}, now, data_change=True, stats=stats)],
+                "overwrite",
+                file.schema,
+                commit_properties=CommitProperties(
+                    custom_metadata=dict(metadata), max_commit_retries=0
+                ),
+            )
+
         try:
-            with self._committing(metadata):
-                self._table.create_write_transaction(
-                    [AddAction(name, size, {}, now, data_change=True, stats=stats)],
-                    "overwrite",
-                    file.schema,
-                    commit_properties=CommitProperties(
-                        custom_metadata=dict(metadata), max_commit_retries=0
-                    ),
-                )
+            self._committed(commit, metadata)
         except Moved:
             self._backend.delete(f"{self._path}/{name}")
             raise
@@ -230,16 +232,19 @@ class _DeltaHandle:
             max_commit_retries=0,
             app_transactions=[Transaction(self._path, transaction)] if transaction else None,
         )
+
+        def commit() -> None:
+            write_deltalake(  # type: ignore[call-overload]
+                self._table,
+                stream.reader(),
+                mode=mode,
+                schema_mode="merge" if mode == "append" else "overwrite",
+                commit_properties=properties,
+                writer_properties=_parquet(stream.schema),
+            )
+
         try:
-            with self._committing(metadata):
-                write_deltalake(  # type: ignore[call-overload]
-                    self._table,
-                    stream.reader(),
-                    mode=mode,
-                    schema_mode="merge" if mode == "append" else "overwrite",
-                    commit_properties=properties,
-                    writer_properties=_parquet(stream.schema),
-                )
+            self._committed(commit, metadata)
         except Exception:
             if stream.failure is not None:
                 raise stream.failure from None
@@ -248,23 +253,24 @@ class _DeltaHandle:
             return self._table.version(), self._table.count()
         return self.version + 1, self._backend._delta(self._path, self.version + 1).count()
 
-    @contextmanager
-    def _committing(self, metadata: Mapping[str, str]) -> Iterator[None]:
-        """Find out whose commit came after this version where ours failed, or seemed to.
+    def _committed(self, commit: Callable[[], None], metadata: Mapping[str, str]) -> None:
+        """Commit once, and find out whose commit came after this version where it seemed to fail.
 
-        The commit may have arrived though its answer did not.
+        It may have arrived though its answer did not.
         """
-        try:
-            with self._backend._asking("written", self._path):
-                yield
-        except Exception as error:
-            if isinstance(error, Moved):
-                raise
-            found = self._backend.table_metadata(self._path, self.version + 1)
-            if not found:
-                raise
-            if not metadata or not metadata.items() <= found.items():
-                raise Moved(str(error)) from None
+
+        def once() -> None:
+            try:
+                with self._backend._asking("written", self._path):
+                    commit()
+            except Exception as error:
+                found = self._backend.table_metadata(self._path, self.version + 1)
+                if not found:
+                    raise
+                if not metadata or not metadata.items() <= found.items():
+                    raise Moved(str(error)) from None
+
+        answered(once)
 
 
 def _parquet(schema: pa.Schema) -> WriterProperties:

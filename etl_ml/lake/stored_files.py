@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unreachable
+from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unanswered, Unreachable
 from etl_ml.lake.parquet_file import DiskFull, is_full
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+_AGAIN = 3
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "expired")
 _REFUSED = (
@@ -46,9 +49,12 @@ class StoredFiles:
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        try:
+        def once() -> None:
             with self._asking("written", name):
                 obstore.put(self._store, self._at(name), data, mode="create")
+
+        try:
+            answered(once)
         except (AlreadyExistsError, PreconditionError):
             # The answer to a write that was made may have been lost, and the write repeated.
             if self.get(name) != data:
@@ -130,8 +136,8 @@ class StoredFiles:
                     fix="make room, then materialize again; the last version is as it was",
                 ) from None
             if self._folder is None and (told := explained(error)):
-                why, fix = told
-                raise Unreachable(
+                kind, why, fix = told
+                raise kind(
                     f"{name or 'the lake'} cannot be {what}: {why}.",
                     seen=bounded(_first_line(error), 160),
                     where=self.url,
@@ -140,7 +146,20 @@ class StoredFiles:
             raise
 
 
-def explained(error: Exception) -> tuple[str, str] | None:
+def answered(ask: Callable[[], None]) -> None:
+    """Ask again, a few times, where there was no answer.
+
+    The stores' own clients do so for all but writes that depend on a condition.
+    """
+    for attempt in range(_AGAIN):
+        try:
+            return ask()
+        except Unanswered:
+            time.sleep(random.uniform(0, 0.5 * 2**attempt))
+    ask()
+
+
+def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
     """Why a store refused, and what to do; None for what is no refusal of a store."""
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -149,17 +168,20 @@ def explained(error: Exception) -> tuple[str, str] | None:
     if not ours or isinstance(error, AlreadyExistsError | PreconditionError):
         return None
     if any(mark in text for mark in _NO_BUCKET):
-        return "there is no such bucket or container", "create it, or correct the lake's URL"
+        why = "there is no such bucket or container"
+        return Unreachable, why, "create it, or correct the lake's URL"
     if any(mark in text for mark in _EXPIRED):
-        return "the credentials have expired", "renew them, then run it again"
+        return Unreachable, "the credentials have expired", "renew them, then run it again"
     if any(mark in text for mark in _REFUSED) or isinstance(error, PermissionError):
         return (
+            Unreachable,
             "the credentials are refused, or may not do this",
             "check the credentials and that they may read, write, list and delete here",
         )
     if isinstance(error, FileNotFoundError) or type(error).__name__ == "TableNotFoundError":
         return None
     return (
+        Unanswered,
         "the store does not answer as it should",
         "check the endpoint, and that the store is up; then run it again: nothing was committed",
     )

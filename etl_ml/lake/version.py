@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +57,7 @@ class Table:
         try:
             return self._backend.scan_table(self._ref.path, self._ref.delta_version)
         except Exception as error:
-            raise self._unreadable(error) from error
+            raise self.unreadable(error) from error
 
     def to_polars(self) -> pl.DataFrame:
         """The rows.
@@ -70,10 +71,15 @@ class Table:
 
         try:
             return self.scan().collect(engine="streaming")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise self._unreadable(error) from error
+        except BaseException as error:
+            # Of a file that is shorter than it was, Polars panics.
+            panic = type(error).__name__ == "PanicException"
+            if not panic and not isinstance(error, OSError | pl.exceptions.PolarsError):
+                raise
+            raise self.unreadable(error) from None
 
-    def _unreadable(self, error: Exception) -> UnreadableVersion:
+    def unreadable(self, error: BaseException) -> UnreadableVersion:
+        """What to say of a table whose reading failed."""
         return UnreadableVersion(
             f"{self._name}: its table cannot be read ({type(error).__name__}).",
             seen=bounded(str(error), 200),
@@ -93,6 +99,10 @@ class Table:
         Polars' row hash is stable within a release of Polars only, which is all that telling
         stale from fresh needs: after an upgrade everything looks changed once.
         """
+        return (self._ref.content or self.content()).rpartition(":")[2]
+
+    def content(self) -> str:
+        """The same from the rows as they are now, and the Polars whose hash it is."""
         import polars as pl
 
         rows = self.scan()
@@ -101,7 +111,8 @@ class Table:
         sums = rows.select((pl.col(name).hash(1) ^ row).hash(2).sum() for name in names)
         values = sums.collect(engine="streaming").row(0)
         text = json.dumps([self.rows, *zip(names, values, strict=True)])
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return f"polars-{pl.__version__}:{digest}"
 
 
 class Version:
@@ -167,5 +178,28 @@ class Version:
         if suffix == ".npy":
             import numpy as np
 
+            self._check_array(file, data)
             return np.load(io.BytesIO(data), allow_pickle=False)
         return data.decode() if suffix in (".md", ".txt", ".html") else data
+
+    def _check_array(self, file: str, data: bytes) -> None:
+        """Refuse a header that claims more than there is, before NumPy makes room for it."""
+        from numpy.lib import format as npy
+
+        stream = io.BytesIO(data)
+        try:
+            old = npy.read_magic(stream) == (1, 0)
+            shape, _, dtype = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(
+                stream
+            )
+            sound = (
+                dtype.hasobject or math.prod(shape) * dtype.itemsize == len(data) - stream.tell()
+            )
+        except ValueError:
+            sound = False
+        if not sound:
+            raise UnreadableVersion(
+                f"{self.manifest.asset} {self.version}: {file} is no sound array.",
+                where=f"{self.url}/{file}",
+                fix="ask for an earlier version, or materialize the asset again",
+            )

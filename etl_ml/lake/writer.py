@@ -17,7 +17,7 @@ from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import Grow, Increment
 from etl_ml.lake.manifest import FileRef, Manifest, TableRef
 from etl_ml.lake.parquet_file import ParquetFile
-from etl_ml.lake.version import Version
+from etl_ml.lake.version import Table, Version
 
 if TYPE_CHECKING:
     import polars as pl
@@ -105,7 +105,7 @@ class Writer:
     def commit(self) -> Version:
         """Create the manifest: from here on, and not before, readers see the version."""
         files = tuple(self._files.values())
-        manifest = replace(self._draft, table=self._table, files=files)
+        manifest = replace(self._draft, table=self._known_again(), files=files)
         name = f"{manifest.folder}/manifest.json"
         try:
             self._backend.create(name, manifest.dump())
@@ -117,6 +117,13 @@ class Writer:
                 f"{manifest.folder.rpartition('/')[0]}/{LATEST}", manifest.version.encode()
             )
         return Version(self._backend, manifest)
+
+    def _known_again(self) -> TableRef | None:
+        """The table with its content, from reading back what was written."""
+        if self._table is None or self._table.content is not None:
+            return self._table
+        name = f"{self._draft.asset} {self.version}"
+        return replace(self._table, content=Table(self._backend, self._table, name).content())
 
 
 @contextmanager

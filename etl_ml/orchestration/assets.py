@@ -34,6 +34,7 @@ from etl_ml.orchestration.metadata import (
     validation_metadata,
 )
 from etl_ml.orchestration.stores import resource_keys, settings_of
+from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import FileSource, SqlSource
 
@@ -47,6 +48,7 @@ _DESCRIPTIONS = {
     "model_evaluation": "Test metrics with intervals, gates, and the comparison with the champion.",
     "deployed_model": "The champion: loaded in a fresh process, and found to answer as trained.",
 }
+_WORTH = 5
 _REFRESH = "Read an incremental source again from the start, in place of what was read."
 _REPLAY = "Validate the rows that earlier runs rejected, too."
 _KINDS = {
@@ -307,6 +309,7 @@ def build_assets(
             raise dg.Failure(result.problem, allow_retries=False)
         if result.report is None:
             context.log.info(f"Nothing is deployed: {told}")
+            forget(context, lake, pipeline)
             return
         target = result.report["targets"][0]
         metadata = {
@@ -316,6 +319,7 @@ def build_assets(
         }
         files = {"deployment_report.json": result.report}
         yield dg.Output(Contents(files=files), metadata=metadata)
+        forget(context, lake, pipeline)
 
     return [
         raw_data,
@@ -326,6 +330,26 @@ def build_assets(
         model_evaluation,
         deployed_model,
     ]
+
+
+def forget(context: dg.AssetExecutionContext, lake: Lake, pipeline: Pipeline) -> None:
+    """Retention after a good run, once there is enough to remove to be worth the listing."""
+    from etl_ml.lake.retention import vacuum
+    from etl_ml.spec.retention import duration
+
+    keep, age = pipeline.lake.keep, duration(pipeline.lake.older_than)
+    try:
+        removed = vacuum(
+            lake, pipeline.name, keep=keep, older_than=age, worth=max(_WORTH, keep // 3)
+        )
+    except EtlMlError as error:  # the run was good: what is old can wait
+        context.log.warning(f"Nothing old was removed from the lake: {error}")
+        return
+    if removed.versions:
+        context.log.info(
+            f"Removed {len(removed.versions)} versions older than {pipeline.lake.older_than}, "
+            f"{removed.bytes / 1e6:,.0f} MB, from {lake.url}"
+        )
 
 
 def drift_reference(lake: Lake, pipeline: Pipeline) -> Version | None:

@@ -38,7 +38,7 @@ class LakeIOManager(dg.IOManager):
         self._project = project
         self._contracts = dict(contracts or {})
         self._opened: tuple[str, Lake] | None = None
-        self._checked: Lake | None = None
+        self._writable: Lake | None = None
 
     @cached_property
     def definition(self) -> dg.IOManagerDefinition:
@@ -55,9 +55,9 @@ class LakeIOManager(dg.IOManager):
     def checked_lake(self) -> Lake:
         """The lake, once it has taken a small write: no step works for what cannot be stored."""
         lake = self.lake()
-        if self._checked is not lake:
+        if self._writable is not lake:
             lake.check()
-            self._checked = lake
+            self._writable = lake
         return lake
 
     def handle_output(self, context: dg.OutputContext, obj: Contents) -> None:

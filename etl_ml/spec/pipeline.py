@@ -11,6 +11,7 @@ from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.learning import check_columns, check_training
+from etl_ml.spec.retention import Retention
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source, SqlSource
 from etl_ml.spec.training import Candidate, Metric, Task, Training
@@ -49,6 +50,9 @@ class Pipeline(Section):
     features: Features = Features()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    lake: Retention = Field(
+        Retention(), description="What a good run leaves; never what the registry needs."
+    )
     load: tuple[Destination, ...] = Field((), description="Where clean rows, or the model, go.")
 
     @model_validator(mode="after")

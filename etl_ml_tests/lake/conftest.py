@@ -11,6 +11,7 @@ from etl_ml.lake import Lake, open_lake
 
 BACKENDS = ("local", "s3", "azure", "mongodb")
 _numbers = count()
+_buckets: dict[str, str] = {}
 
 
 @pytest.fixture(params=BACKENDS)
@@ -36,5 +37,8 @@ def place(
         return f"{server.uri}/lake{next(_numbers)}"
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    bucket = f"s3://{server.bucket()}" if kind == "s3" else f"az://{server.container()}"
-    return f"{bucket}/some/prefix"
+    # One bucket for all: SeaweedFS keeps volumes for each.
+    if kind not in _buckets:
+        _buckets[kind] = server.bucket() if kind == "s3" else server.container()
+    scheme = "s3" if kind == "s3" else "az"
+    return f"{scheme}://{_buckets[kind]}/some/prefix{next(_numbers)}"

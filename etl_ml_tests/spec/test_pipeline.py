@@ -38,6 +38,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
                 "on_drift": "warn",
             },
         },
+        "lake": {"keep": 30, "older_than": "30d"},
         "cleaning": {"duplicates": "keep", "drop_columns": [], "json_rows": 1_000_000},
         "split": {
             "strategy": "hash",
