@@ -102,15 +102,19 @@ class ObjectStoreBackend(StoredFiles):
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
-        options = self._options()
-        with self._asking("written", path):
-            try:
-                table = DeltaTable.create(
-                    f"{self.url}/{path}", schema, configuration=_TABLE, storage_options=options
-                )
-            except DeltaError:  # another writer made it first
-                table = self._delta(path)
-        return _DeltaHandle(self, path, table)
+        def make() -> DeltaTable:
+            location, options = f"{self.url}/{path}", self._options()
+            with self._asking("written", path):
+                try:
+                    return DeltaTable.create(
+                        location, schema, configuration=_TABLE, storage_options=options
+                    )
+                except DeltaError:  # another writer made it first, or ours arrived all the same
+                    if self.open_table(path) is None:
+                        raise
+                    return self._delta(path)
+
+        return _DeltaHandle(self, path, answered(make))
 
     def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
         # Delta's own history starts at its head, whichever version was opened.

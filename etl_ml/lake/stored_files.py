@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unanswered, Unreachable
 from etl_ml.lake.parquet_file import DiskFull, is_full
@@ -17,12 +17,19 @@ from etl_ml.spec.error import bounded
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_AGAIN = 3
+Answer = TypeVar("Answer")
+
+_AGAIN = 2
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
-_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "expired")
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "token has expired", "token is expired")
 _REFUSED = (
     *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed"),
-    *("AuthorizationFailure", "AuthorizationPermissionMismatch", "403 Forbidden", "401"),
+    *(
+        "AuthorizationFailure",
+        "AuthorizationPermissionMismatch",
+        "403 Forbidden",
+        "401 Unauthorized",
+    ),
 )
 
 
@@ -146,7 +153,7 @@ class StoredFiles:
             raise
 
 
-def answered(ask: Callable[[], None]) -> None:
+def answered(ask: Callable[[], Answer]) -> Answer:
     """Ask again, a few times, where there was no answer.
 
     The stores' own clients do so for all but writes that depend on a condition.
@@ -156,7 +163,7 @@ def answered(ask: Callable[[], None]) -> None:
             return ask()
         except Unanswered:
             time.sleep(random.uniform(0, 0.5 * 2**attempt))
-    ask()
+    return ask()
 
 
 def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,19 @@ import pytest
 
 import etl_ml_tests
 from etl_ml.lake import Contents, Lake, open_lake
+from etl_ml.lake.verification import verify
+from etl_ml_tests.lake.conftest import BACKENDS, place
 from etl_ml_tests.lake.writer_process import ROWS
 
+KILLS = int(os.environ.get("ETL_ML_TEST_KILLS", "12"))
 ROOT = Path(etl_ml_tests.__file__).parents[1]
 
 
-def writer(tmp_path: Path, number: int, versions: int) -> subprocess.Popen[bytes]:
+def writer(
+    url: str, tmp_path: Path, number: int, versions: int, threads: int = 1
+) -> subprocess.Popen[bytes]:
     module = "etl_ml_tests.lake.writer_process"
-    arguments = [str(tmp_path / "lake"), str(number), str(versions), str(tmp_path / "start")]
+    arguments = [url, str(number), str(versions), str(tmp_path / "start"), str(threads)]
     return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT)
 
 
@@ -46,34 +53,54 @@ def assert_whole(lake: Lake, version: str) -> int:
     return number
 
 
-@pytest.mark.parametrize(("writers", "versions"), [(2, 3), (16, 1)])
+@pytest.mark.parametrize(
+    ("kind", "writers", "versions", "threads"),
+    [
+        ("local", 2, 3, 1),
+        ("local", 16, 1, 1),
+        ("s3", 2, 1, 8),
+        ("azure", 2, 1, 8),
+        ("mongodb", 2, 1, 8),
+    ],
+)
 def test_versions_of_racing_processes_are_distinct_and_never_mixed(
-    tmp_path: Path, writers: int, versions: int
+    kind: str,
+    writers: int,
+    versions: int,
+    threads: int,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    processes = [writer(tmp_path, number, versions) for number in range(writers)]
+    url = place(kind, request, tmp_path, monkeypatch)
+    processes = [writer(url, tmp_path, n * threads, versions, threads) for n in range(writers)]
     wait_for(tmp_path, writers)
     (tmp_path / "start").touch()
     assert [process.wait(timeout=240) for process in processes] == [0] * writers
-    lake = open_lake(tmp_path / "lake")
+    lake = open_lake(url)
     committed = lake.versions("p", "raw_data")
-    assert committed == [f"{n:010d}" for n in range(1, writers * versions + 1)]
+    assert committed == [f"{n:010d}" for n in range(1, writers * threads * versions + 1)]
     assert sorted(assert_whole(lake, version) for version in committed) == sorted(
-        list(range(writers)) * versions
+        list(range(writers * threads)) * versions
     )
     tables = [lake.open("p", "raw_data", v).manifest.table for v in committed]
-    assert len({table.delta_version for table in tables if table}) == writers * versions
+    assert len({table.delta_version for table in tables if table}) == writers * threads * versions
 
 
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_a_killed_writer_leaves_every_committed_version_readable_and_nothing_half_visible(
+    kind: str,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kills = 15
     chance = random.Random(7)
-    lake = open_lake(tmp_path / "lake")
+    url = place(kind, request, tmp_path, monkeypatch)
+    lake = open_lake(url)
     (tmp_path / "start").touch()
-    processes = [(number, writer(tmp_path, number, 0)) for number in range(4)]
+    processes = [(number, writer(url, tmp_path, number, 0)) for number in range(4)]
     known: list[str] = []
-    for number in range(4, kills + 4):
+    for number in range(4, KILLS + 4):
         doomed, victim = processes.pop(0)
         wait_for(tmp_path, 1, f"ready-{doomed}")
         time.sleep(chance.uniform(0.1, 0.5))
@@ -82,16 +109,34 @@ def test_a_killed_writer_leaves_every_committed_version_readable_and_nothing_hal
         committed = lake.versions("p", "raw_data")
         assert set(known) <= set(committed)
         known = committed
-        if number < kills:
-            processes.append((number, writer(tmp_path, number, 0)))
+        if number < KILLS:
+            processes.append((number, writer(url, tmp_path, number, 0)))
     assert not processes
-    assert len(known) > kills / 2
+    assert len(known) > KILLS / 2
     for version in known:
         assert_whole(lake, version)
-    folder = tmp_path / "lake/p/files/raw_data"
-    claimed = [path.name for path in folder.iterdir() if path.is_dir()]
+    claimed = lake.backend.folders("p/files/raw_data")
     assert set(known) < set(claimed), "no kill hit a writer at work: the test proves nothing"
     after = lake.write("p", "raw_data", Contents(pl.LazyFrame({"a": [1]})))
     assert after.version == f"{max(map(int, claimed)) + 1:010d}"
     assert lake.latest("p", "raw_data") == after.version
     assert after.table.to_polars().to_dicts() == [{"a": 1}]
+    assert not verify(lake, "p").damage
+
+
+def test_versions_come_in_the_order_of_their_numbers_whatever_the_clocks_say(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(datetime):
+        days = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Late:
+            moment = datetime.now(tz) + timedelta(days=cls.days)
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
+    monkeypatch.setattr("etl_ml.lake.lake.datetime", Late)
+    for Late.days in (1, -1, 0):
+        lake.write("p", "a", Contents(files={"x.json": {"days": Late.days}}))
+    assert lake.read("p", "a", "x.json") == {"days": 0}
+    assert [lake.read("p", "a", "x.json", v)["days"] for v in (1, 2, 3)] == [1, -1, 0]

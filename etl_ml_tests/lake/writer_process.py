@@ -1,20 +1,23 @@
 """A process of its own that writes into a lake, for the tests that race and kill writers.
 
-`python -m etl_ml_tests.lake.writer_process LAKE NUMBER VERSIONS START`: waits for the file START,
-then writes that many versions (for ever when 0), each a table and two files that hold NUMBER.
+`python -m etl_ml_tests.lake.writer_process LAKE NUMBER VERSIONS START THREADS`: waits for the file
+START, then writes that many versions (for ever when 0) in each thread, a table and two files that
+hold NUMBER, or in the other threads the numbers after it.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from etl_ml.lake import Contents, open_lake
+from etl_ml.lake import Contents, Lake, open_lake
 
 ROWS = 40
 
@@ -26,16 +29,21 @@ def contents(number: int) -> Contents:
     return Contents(rows, {"by.json": {"by": number}, "by.npy": np.full(20_000, number)})
 
 
-def main(lake: str, number: int, versions: int, start: Path) -> None:
-    opened = open_lake(lake)
+def main(url: str, number: int, versions: int, start: Path, threads: int) -> None:
+    lake = open_lake(url)
     (start.parent / f"ready-{number}").touch()
     while not start.exists():
         time.sleep(0.005)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(partial(write, lake, versions), range(number, number + threads)))
+
+
+def write(lake: Lake, versions: int, number: int) -> None:
     for i in count():
         if versions and i >= versions:
             return
-        opened.write("p", "raw_data", contents(number), run_id=str(number))
+        lake.write("p", "raw_data", contents(number), run_id=str(number))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]))
