@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# By which the cells of a row are known to belong together.
+_IDENTITIES = ("_etl_ml_row", "_etl_ml_position")
+
+
 class MissingVersion(EtlMlError):
     """A pipeline, asset, version or file that the lake does not have."""
 
@@ -107,7 +111,8 @@ class Table:
 
         rows = self.scan()
         names = rows.collect_schema().names()
-        row = pl.col("_etl_ml_row").hash(0) if "_etl_ml_row" in names else pl.lit(1, pl.UInt64)
+        known = next((name for name in _IDENTITIES if name in names), None)
+        row = pl.col(known).hash(0) if known else pl.lit(1, pl.UInt64)
         sums = rows.select((pl.col(name).hash(1) ^ row).hash(2).sum() for name in names)
         values = sums.collect(engine="streaming").row(0)
         text = json.dumps([self.rows, *zip(names, values, strict=True)])

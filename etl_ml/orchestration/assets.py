@@ -25,7 +25,7 @@ from etl_ml.orchestration.checks import (
     evaluation_results,
     validation_results,
 )
-from etl_ml.orchestration.io_manager import LakeIOManager, describe
+from etl_ml.orchestration.io_manager import PipelineIOManager, describe
 from etl_ml.orchestration.metadata import (
     column_lineage,
     column_schema,
@@ -64,7 +64,7 @@ _KINDS = {
 
 
 def build_assets(
-    pipeline: Pipeline, home: Path, lake_io: LakeIOManager
+    pipeline: Pipeline, home: Path, lake_io: PipelineIOManager
 ) -> list[dg.AssetsDefinition]:
     """All assets of a pipeline.
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from etl_ml.orchestration.assets import build_assets
 from etl_ml.orchestration.executor import executor
-from etl_ml.orchestration.io_manager import LakeIOManager
+from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import build_loads
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
@@ -93,7 +93,7 @@ class TabularPipeline(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Assets, checks and the job; resources and executor are bound to these alone."""
         pipeline = self.pipeline
-        lake = LakeIOManager(self._project, {"validated_data": pipeline.contract})
+        lake = PipelineIOManager(self._project, {"validated_data": pipeline.contract})
         job = dg.define_asset_job(
             f"{pipeline.name}_job",
             selection=dg.AssetSelection.groups(pipeline.name),

@@ -22,7 +22,7 @@ _REPORT = "validation_report.html"
 _TIMED = ("leaderboard.json", "training_log.jsonl")
 
 
-class LakeIOManager(dg.IOManager):
+class PipelineIOManager(dg.IOManager):
     """Keeps assets in the lake. The asset key is `[pipeline, asset]`.
 
     An input arrives as a `Version`; as a Polars or pandas frame of its table where the asset's
@@ -97,13 +97,7 @@ class LakeIOManager(dg.IOManager):
         return version
 
     def _run(self, step: Any, pipeline: str) -> Run:
-        parents = []
-        parent = step.dagster_run.parent_run_id
-        while parent and parent not in parents:
-            parents.append(parent)
-            run = step.instance.get_run_by_id(parent)
-            parent = run.parent_run_id if run else None
-        return Run(self.lake(), pipeline, step.run_id, parents)
+        return Run(self.lake(), pipeline, step.run_id, chain_of(step))
 
     def _checked(self, version: Version, asset: str) -> Any:
         frame = version.table.to_pandas()
@@ -112,6 +106,17 @@ class LakeIOManager(dg.IOManager):
             if not checked.success:
                 raise dg.Failure(f"{asset}: {checked.description}", allow_retries=False)
         return frame
+
+
+def chain_of(step: Any) -> list[str]:
+    """The runs that this step's run continues, nearest first."""
+    parents: list[str] = []
+    parent = step.dagster_run.parent_run_id
+    while parent and parent not in parents:
+        parents.append(parent)
+        run = step.instance.get_run_by_id(parent)
+        parent = run.parent_run_id if run else None
+    return parents
 
 
 def content_hash(version: Version) -> str:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from etl_ml import __version__
 from etl_ml.lake import Contents, Lake, Version
-from etl_ml.orchestration.io_manager import LakeIOManager
+from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.destination import Destination, names_of
 from etl_ml.spec.error import EtlMlError
@@ -20,7 +20,7 @@ def build_loads(
     pipeline: Pipeline,
     destinations: tuple[Destination, ...],
     home: Path,
-    lake_io: LakeIOManager,
+    lake_io: PipelineIOManager,
     primary_key: tuple[str, ...] = (),
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """`loaded_data` and one external asset a destination; nothing where there are none.
