@@ -19,7 +19,7 @@ class UnstorableColumn(EtlMlError):
 
 
 def storable(table: pa.Table, library: str, where: str) -> tuple[pa.Table, pa.Table]:
-    """The table as the lake holds it, and an empty one with its types, categories and metadata.
+    """The table as the lake holds it, and one of nulls with its types, categories and metadata.
 
     Raises
     ------
@@ -52,12 +52,24 @@ def storable(table: pa.Table, library: str, where: str) -> tuple[pa.Table, pa.Ta
     names.append(POSITION)
     columns.append(pa.array(np.arange(len(table), dtype=np.int64)))
     metadata = {**(table.schema.metadata or {}), LIBRARY: library.encode()}
-    shape = table.unify_dictionaries().slice(0, 0).replace_schema_metadata(metadata)
-    if table.num_rows:
-        # Of a dictionary's chunk, even the empty part keeps the categories.
-        shape = table.unify_dictionaries().combine_chunks().slice(0, 0)
-        shape = shape.replace_schema_metadata(metadata)
+    # One row of nulls for each dictionary: an empty chunk would not be written, nor its categories.
+    shape = pa.table(
+        [_shape(column) for column in table.unify_dictionaries().columns],
+        schema=table.schema.with_metadata(metadata),
+    )
     return pa.table(columns, names=names), shape
+
+
+def _shape(column: pa.ChunkedArray) -> pa.Array:
+    """One null of the column's type; a dictionary's with all of its categories."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return pa.nulls(1, column.type)
+    categories = column.chunk(0).dictionary if column.num_chunks else []
+    nothing = pa.nulls(1, column.type.index_type)
+    values = pa.array(categories, column.type.value_type)
+    return pa.DictionaryArray.from_arrays(nothing, values, ordered=column.type.ordered)
 
 
 def restored(table: pa.Table, shape: pa.Table) -> pa.Table:
@@ -65,12 +77,12 @@ def restored(table: pa.Table, shape: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     columns = []
-    for field, empty in zip(shape.schema, shape.columns, strict=True):
+    for field, one in zip(shape.schema, shape.columns, strict=True):
         column = table.column(field.name)
         if pa.types.is_null(field.type):
             columns.append(pa.nulls(len(table)))
-        elif pa.types.is_dictionary(field.type) and empty.num_chunks:
-            columns.append(_categories(column, empty.chunk(0).dictionary, field.type))
+        elif pa.types.is_dictionary(field.type):
+            columns.append(_categories(column, one.chunk(0).dictionary, field.type))
         else:
             columns.append(_cast(column, field.type))
     return pa.table(columns, schema=shape.schema)
@@ -124,8 +136,22 @@ def _stored(kind: pa.DataType) -> pa.DataType | None:
         return pa.binary()
     if is_.is_list(kind) or is_.is_large_list(kind) or is_.is_fixed_size_list(kind):
         value = _stored(kind.value_type)
-        return None if value is None or value != kind.value_type else pa.list_(value)
+        return None if value is None or not _nests(kind.value_type) else pa.list_(value)
     if is_.is_struct(kind):
-        return kind if all(_stored(field.type) == field.type for field in kind) else None
+        if not all(_nests(field.type) for field in kind):
+            return None
+        return pa.struct([field.with_type(_stored(field.type)) for field in kind])
     plain = is_.is_integer(kind) or is_.is_floating(kind) or is_.is_boolean(kind)
     return kind if plain or is_.is_decimal128(kind) else None
+
+
+def _nests(kind: pa.DataType) -> bool:
+    """Whether Arrow converts the type within lists, too: sizes of offsets, not units or signs."""
+    import pyarrow as pa
+
+    stored = _stored(kind)
+    if stored is None or stored == kind:
+        return stored is not None
+    is_ = pa.types
+    texts = is_.is_large_string(kind) or is_.is_string_view(kind) or is_.is_large_binary(kind)
+    return bool(texts or is_.is_nested(kind))

@@ -1,7 +1,5 @@
 """A lake in Azure Blob Storage, with the credentials of dagster-azure's resource."""
 
-from __future__ import annotations
-
 from dagster import ResourceDependency
 from dagster_azure.blob import AzureBlobStorageResource
 from pydantic import Field

@@ -1,7 +1,5 @@
 """A lake in S3, with the credentials of dagster-aws's resource."""
 
-from __future__ import annotations
-
 from dagster import ResourceDependency
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
