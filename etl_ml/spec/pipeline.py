@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from etl_ml.spec.automation import Automation
 from etl_ml.spec.contract import TEXTS, Column, Contract
 from etl_ml.spec.deployment import Deployment, Predictions
 from etl_ml.spec.destination import Destination, check_destinations
@@ -59,6 +60,8 @@ class Pipeline(Section):
     predictions: Predictions | None = Field(
         None, description="Score rows with the champion in each run; `{}` for clean_data."
     )
+
+    automation: Automation = Automation()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Pipeline:
