@@ -64,6 +64,50 @@ def models(pipeline: PipelineName, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def promote(
+    pipeline: PipelineName,
+    version: Annotated[str, typer.Argument(help="Of trained_model, with a package.")],
+    reason: Annotated[str, typer.Option(help="Why, for the log of champions.")] = "",
+) -> None:
+    """Make a version champion: one that waits for approval, or an earlier one.
+
+    Its package is asked again, in the registry and at every target, before a pointer moves.
+
+    For example: etl-ml promote phishing 3 --reason "approved by the risk team"
+    """
+    from etl_ml.cli.promote import promote_version
+
+    if not version.isdecimal():
+        raise typer.BadParameter(f"{version!r} is not a number", param_hint="VERSION")
+    promote_version(pipeline, version, reason)
+
+
+@app.command()
+def rollback(
+    pipeline: PipelineName,
+    reason: Annotated[str, typer.Option(help="Why, for the log of champions.")] = "",
+) -> None:
+    """Make the champion before this one champion again, in the registry and at every target.
+
+    For example: etl-ml rollback phishing --reason "too many false alarms"
+    """
+    from etl_ml.cli.promote import roll_back
+
+    roll_back(pipeline, reason)
+
+
+@app.command()
+def keys() -> None:
+    """Make a pair of keys: packages are signed with one and checked with the other.
+
+    For example: etl-ml keys
+    """
+    from etl_ml.cli.promote import show_keys
+
+    show_keys()
+
+
+@app.command()
 def refresh(pipeline: PipelineName) -> None:
     """Read an incremental source again from the start, in one commit.
 

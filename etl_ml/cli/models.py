@@ -30,9 +30,10 @@ def show_models(lake: Lake, pipeline: str, *, as_json: bool) -> None:
             entry.at[:19].replace("T", " "),
             entry.metric,
             entry.value,
+            entry.by,
             entry.reason,
         ]
         for place, entry in enumerate(entries)
     ]
-    out.print(table(pipeline, ["", "version", "since (UTC)", "metric", "test", "why"], rows))
+    out.print(table(pipeline, ["", "version", "since (UTC)", "metric", "test", "by", "why"], rows))
     out.print(Text(f"\nThe packages: {lake.url}/{pipeline}/registry/models"))

@@ -4,63 +4,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from etl_ml.deploy.folder import Folder, PackageFolder
+from etl_ml.deploy.signing import UntrustedPackage, sign, signed_by
 from etl_ml.lake import Lake
-from etl_ml.lake.backend import AlreadyExists
+from etl_ml.lake.backend import AlreadyExists, TooLarge
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.writer import encoded, file_ref
 from etl_ml.spec.error import EtlMlError
-from etl_ml.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from etl_ml.train.model import Model
 
-FORMAT = 1
-_SAMPLE = 20
+FORMAT = 2
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+_MOST = 1 << 20
 _JUDGEMENT = ("evaluation_report.json", "model_card.md")
-_NEEDED = (
-    "etl_ml",
-    "lightgbm",
-    "narwhals",
-    "numpy",
-    "polars",
-    "pyarrow",
-    "scikit-learn",
-    "scipy",
-    "skops",
-)
 
 
 class UnreadablePackage(EtlMlError):
-    """A package that is missing, damaged, or written by a newer etl_ml."""
+    """A package that is missing, damaged, or written by another version of etl_ml."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package in a lake's registry, its files checked against the manifest when they are read."""
+    """A package wherever it lies, its files checked against the manifest when they are read.
 
-    lake: Lake
-    pipeline: str
-    version: str
+    Attributes
+    ----------
+    manifest : parsed: format, pipeline, version, lineage, files with their hashes
+    signed_by : the public key that its manifest is signed with; None for an unsigned one, which is
+        read only where no key is configured
+    """
+
+    folder: PackageFolder
     manifest: Mapping[str, Any]
+    signed_by: str | None = None
+
+    @property
+    def pipeline(self) -> str:
+        return str(self.manifest["pipeline"])
+
+    @property
+    def version(self) -> str:
+        return str(self.manifest["version"])
 
     @property
     def url(self) -> str:
-        return f"{self.lake.url}/{_folder(self.pipeline, self.version)}"
+        return self.folder.url
 
     @property
     def lineage(self) -> Mapping[str, str]:
         """Version by asset, of everything that the model descends from."""
         lineage: Mapping[str, str] = self.manifest["lineage"]
         return lineage
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that the manifest names."""
+        return list(_hashes(self.manifest))
 
     def read(self, file: str) -> bytes:
         """A file's bytes, once their hash has been checked.
@@ -70,24 +78,33 @@ class Package:
         UnreadablePackage
             The file is missing, or is not what the manifest says.
         """
-        expected = _hashes(self.manifest)
-        data = self.lake.backend.get(f"{_folder(self.pipeline, self.version)}/{file}")
-        if data is None or hashlib.sha256(data).hexdigest() != expected.get(file):
+        ref = next((entry for entry in self.manifest["files"] if entry["path"] == file), None)
+        try:
+            data = self.folder.get(file, most=ref["bytes"] if ref else 0)
+        except TooLarge:
+            data = b""
+        if data is None or ref is None or hashlib.sha256(data).hexdigest() != ref["sha256"]:
             raise UnreadablePackage(
                 f"{self.pipeline} {self.version}: {file} is "
-                + ("missing." if data is None else "not the file that was packed."),
+                + ("missing." if data is None or ref is None else "not the file that was packed."),
                 where=f"{self.url}/{file}",
                 fix="materialize deployed_model again",
             )
         return data
 
-    def copy(self, lake: Lake) -> Package:
-        """The same package in another lake, every file checked on the way; its manifest last."""
-        folder = _folder(self.pipeline, self.version)
-        for name in _hashes(self.manifest):
-            lake.backend.put(f"{folder}/{name}", self.read(name))
-        lake.backend.put(f"{folder}/manifest.json", dump_json(dict(self.manifest)))
-        return open_package(lake, self.pipeline, self.version)
+    def copy(self, to: PackageFolder) -> Package:
+        """The same package elsewhere, every file checked on the way; its manifest last."""
+        for name, data in self.contents():
+            to.put(name, data)
+        return read_package(to)
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """All that the folder holds, every file checked; the manifest last."""
+        for name in self.files:
+            yield name, self.read(name)
+        for name in (SIGNATURE, MANIFEST):
+            if (data := self.folder.get(name, most=_MOST)) is not None:
+                yield name, data
 
     @cached_property
     def model(self) -> Model:
@@ -100,26 +117,25 @@ class Package:
 def pack(
     lake: Lake, pipeline: str, version: str, files: Mapping[str, Any], lineage: Mapping[str, str]
 ) -> Package:
-    """Write a package; its manifest last.
+    """Write a package into the registry; its manifest after the files, and its signature last.
 
-    Doing it again gives the same package, with the evaluation that it was first packed with, and
-    restores what was damaged of it.
+    Doing it again gives the same package, with the evaluation that it was first packed with,
+    restores what was damaged of it, and signs it if it was not signed.
 
     Raises
     ------
     UnreadablePackage
         There is another package of this version already, which is left as it is.
     """
-    folder = _folder(pipeline, version)
-    packed = None
-    if lake.backend.get(f"{folder}/manifest.json") is not None:
-        packed = _hashes(open_package(lake, pipeline, version).manifest)
+    folder = registry_folder(lake, pipeline, version)
+    stored = folder.get(MANIFEST, most=_MOST)
+    packed = _hashes(_parsed(stored, folder.url)) if stored is not None else None
     refs = []
     for name, content in files.items():
         with encoded(content) as data:
             refs.append(asdict(ref := file_ref(name, data)))
             if packed is None or packed.get(name) == ref.sha256:
-                lake.backend.put(f"{folder}/{name}", data)
+                folder.put(name, data if isinstance(data, bytes) else data.read_bytes())
     manifest = {
         "format": FORMAT,
         "pipeline": pipeline,
@@ -127,21 +143,81 @@ def pack(
         "lineage": dict(lineage),
         "files": refs,
     }
-    if packed is None:
+    if stored is None:
         with suppress(AlreadyExists):  # another process packed the version meanwhile
-            lake.backend.create(f"{folder}/manifest.json", dump_json(manifest))
-    package = open_package(lake, pipeline, version)
-    if _substance(package.manifest) != _substance(manifest):
+            folder.create(MANIFEST, dump_json(manifest))
+        stored = folder.get(MANIFEST, most=_MOST)
+    if _substance(_parsed(stored, folder.url)) != _substance(manifest):
         raise UnreadablePackage(
             f"{pipeline}: version {version} is packed already, with other content.",
-            where=package.url,
+            where=folder.url,
             fix="materialize trained_model again: a new version gets a new package",
+        )
+    if (signature := sign(stored or b"")) is not None:
+        folder.put(SIGNATURE, signature)
+    return read_package(folder)
+
+
+def registry_folder(lake: Lake, pipeline: str, version: str) -> Folder:
+    """Where a lake keeps the package of a version."""
+    return Folder(lake.backend, f"{pipeline}/registry/models/{version}")
+
+
+def open_package(lake: Lake, pipeline: str, version: str) -> Package:
+    """A package of a lake's registry; see `read_package`."""
+    package = read_package(registry_folder(lake, pipeline, version))
+    if (package.pipeline, package.version) != (pipeline, version):
+        raise UnreadablePackage(
+            f"{pipeline}: in the place of version {version} is the package of "
+            f"{package.pipeline} {package.version}.",
+            where=package.url,
+            fix="restore the package, or materialize deployed_model again",
         )
     return package
 
 
+def read_package(folder: PackageFolder) -> Package:
+    """The package in a folder, its signature checked.
+
+    Raises
+    ------
+    UnreadablePackage
+        There is none, or it is of another format.
+    UntrustedPackage
+        Its signature is missing where a key is configured, wrong, or by nobody who is trusted.
+    """
+    data = folder.get(MANIFEST, most=_MOST)
+    manifest = _parsed(data, folder.url)
+    signature = folder.get(SIGNATURE, most=_MOST)
+    return Package(folder, manifest, signed_by(data or b"", signature, where=folder.url))
+
+
+def _parsed(data: bytes | None, url: str) -> Mapping[str, Any]:
+    name = url.rpartition("/")[2]
+    try:
+        if data is None:
+            raise ValueError(f"there is no {MANIFEST}")
+        manifest: Mapping[str, Any] = json.loads(data)
+        if manifest["format"] != FORMAT:
+            newer = manifest["format"] > FORMAT
+            raise ValueError(
+                f"format {manifest['format']}; this etl_ml reads {FORMAT}, "
+                + ("install a newer etl_ml" if newer else "train and deploy again")
+            )
+        _hashes(manifest), dict(manifest["lineage"]), manifest["pipeline"] + manifest["version"]
+        if any("/" in path or path.startswith(".") for path in _hashes(manifest)):
+            raise ValueError("it names files outside of its folder")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadablePackage(
+            f"no package of version {name} can be read: {error}.",
+            where=url,
+            fix="materialize deployed_model again",
+        ) from None
+    return manifest
+
+
 def _hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    return {entry["path"]: entry["sha256"] for entry in manifest["files"] if entry["bytes"] >= 0}
 
 
 def _substance(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,63 +226,13 @@ def _substance(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**manifest, "files": hashes}
 
 
-def open_package(lake: Lake, pipeline: str, version: str) -> Package:
-    """A package of the registry.
-
-    Raises
-    ------
-    UnreadablePackage
-        There is none of that version, or it is of a newer format.
-    """
-    folder = _folder(pipeline, version)
-    data = lake.backend.get(f"{folder}/manifest.json")
-    try:
-        if data is None:
-            raise ValueError("there is no manifest.json")
-        manifest = json.loads(data)
-        if manifest["format"] > FORMAT:
-            raise ValueError(f"format {manifest['format']}; this etl_ml reads up to {FORMAT}")
-        _hashes(manifest), dict(manifest["lineage"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadablePackage(
-            f"{pipeline}: no package of version {version} can be read: {error}.",
-            where=f"{lake.url}/{folder}",
-            fix="materialize deployed_model again",
-        ) from None
-    return Package(lake, pipeline, version, manifest)
-
-
-def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any) -> dict[str, Any]:
-    """What `signature.json` holds: inputs, output, and sample rows with their expected answers.
-
-    Where a feature is sensitive there is no sample: its values are shown nowhere.
-    """
-    features = pipeline.features_of()
-    target = pipeline.target
-    sample: dict[str, Any] | None = None
-    if not any(column.sensitive for column in features.values()):
-        shown = rows.select(list(features)).head(_SAMPLE)
-        said = "probabilities" if model.classes else "predictions"
-        sample = {"rows": shown.to_dicts(), said: answers[: len(shown)]}
-    return {
-        "inputs": [
-            {"name": name, "type": column.type, "nullable": column.nullable}
-            for name, column in features.items()
-        ],
-        "output": {
-            "column": target.column,
-            "task": target.task,
-            "classes": list(model.classes),
-            "threshold": model.threshold if len(model.classes) == 2 else None,
-        },
-        "sample": sample,
-    }
-
-
-def requirements() -> str:
-    """The exact versions that the package was made with, as `requirements.txt`."""
-    return "".join(f"{name}=={metadata.version(name)}\n" for name in _NEEDED)
-
-
-def _folder(pipeline: str, version: str) -> str:
-    return f"{pipeline}/registry/models/{version}"
+__all__ = [
+    "FORMAT",
+    "Package",
+    "UnreadablePackage",
+    "UntrustedPackage",
+    "open_package",
+    "pack",
+    "read_package",
+    "registry_folder",
+]

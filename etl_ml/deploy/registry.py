@@ -6,6 +6,7 @@ from etl_ml.deploy.package import Package, open_package
 from etl_ml.evaluate import Incumbent
 from etl_ml.lake import Lake, Log, Run
 from etl_ml.lake.estimator import UntrustedModel
+from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train import load_model
 from etl_ml.train.model import Model
@@ -13,10 +14,35 @@ from etl_ml.train.model import Model
 _HISTORY = 20
 
 
+class NoChampion(EtlMlError):
+    """A pipeline that has no champion, or none before this one."""
+
+
 def champion(lake: Lake, pipeline: str) -> Package | None:
     """The package that is champion now, or None."""
     head = Log(lake, pipeline).head()
     return open_package(lake, pipeline, head.version) if head else None
+
+
+def before(lake: Lake, pipeline: str) -> str:
+    """The version that was champion before the one that is: where a rollback leads.
+
+    One that was rolled back from is never led to: of 1, 2, 3 and back to 2, the next is 1.
+
+    Raises
+    ------
+    NoChampion
+    """
+    history = [entry.version for entry in Log(lake, pipeline).entries()]
+    first = history.index(history[-1]) if history else 0
+    if first == 0:
+        known = f"{history[-1]} is the first champion" if history else "no model was deployed yet"
+        raise NoChampion(
+            f"{pipeline}: there is no champion before this one: {known}.",
+            where=f"{lake.url}/{pipeline}/registry/log",
+            fix=f"name a version yourself: etl-ml promote {pipeline} VERSION",
+        )
+    return history[first - 1]
 
 
 def champion_lineage(lake: Lake, pipeline: str) -> dict[str, str] | None:

@@ -1,8 +1,9 @@
 """A package is loaded and asked in a fresh process, as whoever serves it will.
 
-Run as `python -m etl_ml.deploy.verify FOLDER PIPELINE VERSION ROWS ANSWERS`, FOLDER a copy of the
-package as a lake has it: reads rows (Arrow IPC), writes probabilities (.npy). The fresh process
-needs no address of the lake, and no credentials.
+Run as `python -m etl_ml.deploy.verify FOLDER ROWS ANSWERS`, FOLDER a copy of the package: reads
+rows (Arrow IPC), writes probabilities (.npy). The fresh process needs no address of the lake and no
+credentials, and finds no library but those of the package's requirements.txt, in just their
+versions.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.deploy.package import Package, open_package
-from etl_ml.lake import open_lake
+from etl_ml.deploy.package import Package, read_package
+from etl_ml.deploy.requirements import confine
+from etl_ml.deploy.signing import SIGNING_KEY, TRUSTED_KEYS, trusted_keys
 from etl_ml.spec.error import EtlMlError
 from etl_ml.train.trusted import VARIABLE
 
@@ -58,8 +60,8 @@ def largest_difference(
         asked, answered = Path(folder) / "rows.arrow", Path(folder) / "answers.npy"
         copied = Path(folder) / "package"
         rows.write_ipc(asked)
-        package.copy(open_lake(copied))
-        arguments = [str(copied), package.pipeline, package.version, str(asked), str(answered)]
+        package.copy(_Files(copied))
+        arguments = [str(copied), str(asked), str(answered)]
         command = [sys.executable, "-m", "etl_ml.deploy.verify", *arguments]
         try:
             done = subprocess.run(
@@ -96,18 +98,38 @@ def largest_difference(
 
 
 def _environment(trusted: Collection[str]) -> dict[str, str]:
-    """Of the fresh process: what is trusted is named there, and can be imported."""
-    if not trusted:
-        return dict(os.environ)
-    named = [*filter(None, [os.environ.get(VARIABLE)]), *sorted(trusted)]
-    path = os.pathsep.join(filter(None, sys.path))
-    return dict(os.environ) | {VARIABLE: ",".join(named), "PYTHONPATH": path}
+    """Of the fresh process: what is trusted is named there, and can be imported; no private key."""
+    environment = dict(os.environ)
+    if environment.pop(SIGNING_KEY, None):
+        environment[TRUSTED_KEYS] = ",".join(sorted(trusted_keys()))
+    if trusted:
+        named = [*filter(None, [environment.get(VARIABLE)]), *sorted(trusted)]
+        path = os.pathsep.join(filter(None, sys.path))
+        environment |= {VARIABLE: ",".join(named), "PYTHONPATH": path}
+    return environment
 
 
-def _main(url: str, pipeline: str, version: str, rows: str, answers: str) -> None:
+class _Files:
+    """The package in a folder of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = str(path)
+        self._path = path
+
+    def get(self, name: str, *, most: int | None = None) -> bytes | None:
+        file = self._path / name
+        return file.read_bytes() if file.is_file() else None
+
+    def put(self, name: str, data: bytes) -> None:
+        self._path.mkdir(exist_ok=True)
+        (self._path / name).write_bytes(data)
+
+
+def _main(folder: str, rows: str, answers: str) -> None:
+    package = read_package(_Files(Path(folder)))
+    confine(package.read("requirements.txt").decode())
     import polars as pl
 
-    package = open_package(open_lake(url), pipeline, version)
     np.save(answers, package.model.answers(pl.read_ipc(rows)))
 
 

@@ -22,7 +22,8 @@ class Promotion:
     """An entry of the log: from `at` on, `version` is the champion.
 
     `metric` and `value` are the test score that it was promoted with; `compared` tells whether a
-    champion before it was beaten or only the gates decided.
+    champion before it was beaten or only the gates decided; `by` is who asked for it, "" for a run
+    of the pipeline.
     """
 
     entry: str
@@ -33,6 +34,7 @@ class Promotion:
     metric: str
     value: float
     compared: bool
+    by: str = ""
 
 
 class Log:
@@ -74,6 +76,7 @@ class Log:
         metric: str,
         value: float,
         compared: bool,
+        by: str = "",
     ) -> Promotion:
         """Append an entry that makes `version` the champion.
 
@@ -102,6 +105,7 @@ class Log:
             metric=metric,
             value=value,
             compared=compared,
+            by=by,
         )
         try:
             name = f"{self._prefix}/{promotion.entry}.json"

@@ -44,12 +44,14 @@ class Contents:
 
     A file is bytes, text, an array (.npy), what JSON can hold, or a function that writes it to an
     open binary file. `grow` instead of `table` lets the table grow, in which case there are no
-    files.
+    files. `made_from` names the versions that it descends from where these are not the step's
+    inputs.
     """
 
     table: ParquetFile | pl.LazyFrame | Batches | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
     grow: Grow | None = None
+    made_from: Mapping[str, str] | None = None
 
 
 class Writer:

@@ -25,6 +25,7 @@ from etl_ml.orchestration.checks import (
     evaluation_results,
     validation_results,
 )
+from etl_ml.orchestration.deployment import CONFIG, deploy_steps, required_resources
 from etl_ml.orchestration.io_manager import PipelineIOManager, describe
 from etl_ml.orchestration.metadata import (
     column_lineage,
@@ -279,6 +280,8 @@ def build_assets(
         "transformed_arrays",
         "clean_data",
         output_required=False,
+        config_schema=CONFIG,
+        required_resource_keys=required_resources(pipeline),
     )
     def deployed_model(
         context: dg.AssetExecutionContext,
@@ -287,39 +290,17 @@ def build_assets(
         transformed_arrays: Version,
         clean_data: Version,
     ) -> Iterator[Any]:
-        from etl_ml.deploy import deploy
-
-        lake = lake_io.lake()
-        result = deploy(
-            lake,
-            pipeline,
-            trained_model,
-            model_evaluation,
-            transformed_arrays,
-            clean_data,
-            run_id=context.run.run_id,
-        )
-        checks = Checks(pipeline, "deployed_model", context.selected_asset_check_keys)
-        skipped = {"skipped": True, "reasons": list(result.skipped)} if result.skipped else {}
-        told = result.problem or "; ".join(result.skipped)
-        yield from checks.result(
-            "answers_as_trained", result.problem is None, told, metadata=skipped
-        )
-        if result.problem:
-            raise dg.Failure(result.problem, allow_retries=False)
-        if result.report is None:
-            context.log.info(f"Nothing is deployed: {told}")
-            forget(context, lake, pipeline)
-            return
-        target = result.report["targets"][0]
-        metadata = {
-            "champion": result.report["version"],
-            "package": dg.MetadataValue.path(target["url"]),
-            "max_abs_difference": target["max_abs_difference"],
+        versions = {
+            "model_evaluation": model_evaluation,
+            "trained_model": trained_model,
+            "transformed_arrays": transformed_arrays,
+            "clean_data": clean_data,
         }
-        files = {"deployment_report.json": result.report}
-        yield dg.Output(Contents(files=files), metadata=metadata)
-        forget(context, lake, pipeline)
+
+        def done() -> None:
+            forget(context, lake_io.lake(), pipeline)
+
+        yield from deploy_steps(context, pipeline, home, lake_io, versions, done)
 
     return [
         raw_data,
@@ -397,7 +378,7 @@ def _code_version(pipeline: Pipeline, asset: str) -> str:
         "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
         "trained_model": [pipeline.training],
         "model_evaluation": [pipeline.evaluation, pipeline.metric, pipeline.training.seed],
-        "deployed_model": [],
+        "deployed_model": [pipeline.deployment],
     }
     sections["quarantined_data"] = sections["validated_data"]
     text = repr(sections[asset]).encode()

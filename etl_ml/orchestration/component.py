@@ -13,11 +13,13 @@ from dagster.components.core.component_tree import ComponentTreeException
 from pydantic import BaseModel, ConfigDict
 
 from etl_ml.orchestration.assets import build_assets
+from etl_ml.orchestration.deployment import target_assets
 from etl_ml.orchestration.executor import executor
 from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import build_loads
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
+from etl_ml.spec.deployment import CLASS
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _VARIABLE = re.compile(r"\benv(?:\.(\w+)|\(\s*['\"](\w+)['\"]\s*\)|\[\s*['\"](\w+)['\"]\s*\])")
@@ -102,6 +104,7 @@ class TabularPipeline(dg.Component):
         )
         assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
             *build_assets(pipeline, self._home, lake),
+            *target_assets(pipeline),
             *build_loads(pipeline, pipeline.load, self._home, lake, pipeline.contract.primary_key),
         ]
         return dg.Definitions(assets=assets, jobs=[job])
@@ -121,16 +124,24 @@ def _told_apart(schema: Any) -> Any:
     mapping = told.get("discriminator", {}).get("mapping") if "oneOf" in told else None
     if not mapping:
         return told
-    cases = [
-        {
-            "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
-            "then": {"$ref": reference},
-        }
-        for kind, reference in mapping.items()
-    ]
+    named = [kind for kind in mapping if kind != CLASS]
+    kinds: list[dict[str, Any]] = [{"enum": named}]
+    cases = [_case({"const": kind}, mapping[kind]) for kind in named]
+    if CLASS in mapping:  # any `module:Class`, also alone
+        kinds.append({"type": "string", "pattern": ":"})
+        cases.append(_case({"pattern": ":"}, mapping[CLASS]))
     kept = {key: value for key, value in told.items() if key not in ("oneOf", "discriminator")}
-    kinds = {"type": {"enum": list(mapping)}}
-    return kept | {"type": "object", "required": ["type"], "properties": kinds, "allOf": cases}
+    return kept | {
+        "type": ["object", "string"] if CLASS in mapping else "object",
+        "required": ["type"],
+        "properties": {"type": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}},
+        "allOf": cases,
+    }
+
+
+def _case(kind: dict[str, Any], reference: str) -> dict[str, Any]:
+    of_kind = {"type": "object", "properties": {"type": kind}, "required": ["type"]}
+    return {"if": of_kind, "then": {"$ref": reference}}
 
 
 class _Names:

@@ -83,7 +83,9 @@ class PipelineIOManager(dg.IOManager):
         pipeline, asset = key.path
         run = self._run(step, pipeline)
         inputs = _inputs(step, pipeline)
-        upstream = {name: v.version for name, v in run.read(inputs).items()} if inputs else {}
+        upstream = contents.made_from or {
+            name: v.version for name, v in (run.read(inputs) if inputs else {}).items()
+        }
         version = self.lake().write(
             pipeline,
             asset,

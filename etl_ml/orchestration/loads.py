@@ -168,8 +168,7 @@ def _champion(lake: Lake, pipeline: str) -> Any:
     package = champion(lake, pipeline)
     if package is None:
         return None
-    names = [entry["path"] for entry in package.manifest["files"]]
-    return ModelFiles(pipeline, package.version, {name: package.read(name) for name in names})
+    return ModelFiles(pipeline, package.version, dict(package.contents()))
 
 
 def _models_before(lake: Lake, pipeline: str) -> dict[str, str]:

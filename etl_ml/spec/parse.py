@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
+from etl_ml.spec.deployment import CLASS
 from etl_ml.spec.error import EtlMlError, bounded, nearest
 from etl_ml.spec.pipeline import Pipeline
 
@@ -109,7 +110,8 @@ def _without_tags(
     tagged = True
     for part in location:
         tag = value.get("type") if isinstance(value, Mapping) else None
-        if not tagged and part == tag and part not in value and _is_union(path, attributes):
+        chosen = not tagged and part in (tag, CLASS)
+        if chosen and part not in (value or ()) and _is_union(path, attributes):
             tagged = True  # once for each mapping
             continue
         path.append(part)

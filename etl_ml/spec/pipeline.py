@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from etl_ml.spec.contract import TEXTS, Column, Contract
+from etl_ml.spec.deployment import Deployment
 from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
@@ -50,6 +51,7 @@ class Pipeline(Section):
     features: Features = Features()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    deployment: Deployment = Deployment()
     lake: Retention = Field(
         Retention(), description="What a good run leaves; never what the registry needs."
     )

@@ -18,7 +18,9 @@ from skops.io import dumps
 
 from etl_ml.deploy import champion, deploy, incumbent, open_package
 from etl_ml.deploy.deploy import Deployment
-from etl_ml.deploy.package import UnreadablePackage, pack, requirements, signature
+from etl_ml.deploy.package import UnreadablePackage, pack, registry_folder
+from etl_ml.deploy.requirements import requirements
+from etl_ml.deploy.signature import signature
 from etl_ml.lake import Lake, Log, open_lake
 from etl_ml.lake.estimator import UntrustedModel, dump_estimator
 from etl_ml.spec import Pipeline
@@ -101,7 +103,7 @@ def package_folder(lake: Lake) -> Path:
 
 def answering(monkeypatch: pytest.MonkeyPatch, difference: float) -> None:
     """Spare the fresh process where it is not what is tested."""
-    module = sys.modules["etl_ml.deploy.deploy"]
+    module = sys.modules["etl_ml.deploy.push"]
     monkeypatch.setattr(module, "largest_difference", lambda *_: difference)
 
 
@@ -146,10 +148,18 @@ def test_the_package_answers_as_the_model_in_training(deployed: tuple[Path, Depl
     assert len(told["sample"]["rows"]) == 20
 
 
-def test_the_requirements_are_exact_versions_of_what_is_installed() -> None:
-    for line in requirements().splitlines():
+def test_the_requirements_are_exact_versions_of_what_the_model_is_made_of(
+    deployed: tuple[Path, Deployment],
+) -> None:
+    stored = versions(open_lake(deployed[0]))["trained_model"].read("model.skops")
+    lines = requirements(stored, ["onnxruntime"]).splitlines()
+    names = [line.partition("==")[0] for line in lines]
+    for line in lines:
         name, _, version = line.partition("==")
         assert metadata.version(name) == version
+    assert {"etl_ml", "scikit-learn", "onnxruntime"} <= set(names)
+    assert "xgboost-cpu" not in names
+    assert "pandas" not in names
 
 
 def test_a_challenger_learns_what_the_champion_was_trained_on(
@@ -208,7 +218,9 @@ def test_a_pickle_or_a_foreign_type_is_refused_though_its_hash_is_right(
     assert not (tmp_path / "intruder").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 99}', '{"format": 1, "files": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"format": 99}', '{"format": 1}', '{"format": 2, "files": []}']
+)
 def test_a_manifest_that_cannot_be_read_is_named(after: Lake, text: str) -> None:
     (package_folder(after) / "manifest.json").write_text(text)
     with pytest.raises(UnreadablePackage, match="no package of version 0000000001 can be read"):
@@ -361,7 +373,8 @@ def test_the_signature_has_no_sample_where_a_feature_is_sensitive(fresh: Lake) -
 
 
 def test_a_missing_file_of_a_package_is_named(deployed: tuple[Path, Deployment]) -> None:
-    package = open_package(open_lake(deployed[0]), "loans", "0000000001")
-    other = replace(package, version="0000000002")
+    package_lake = open_lake(deployed[0])
+    package = open_package(package_lake, "loans", "0000000001")
+    other = replace(package, folder=registry_folder(package_lake, "loans", "0000000002"))
     with pytest.raises(UnreadablePackage, match="is missing"):
         other.read("model.skops")

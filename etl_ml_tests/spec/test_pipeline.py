@@ -77,6 +77,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
             "max_overfit": None,
             "champion": {"rule": "not_worse", "margin": 0.01, "confidence": 0.95},
         },
+        "deployment": {"approval": "automatic", "targets": []},
         "load": [],
     }
     assert pipeline.source.null_values == ("", "na", "NA", "?")

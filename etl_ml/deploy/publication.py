@@ -1,0 +1,118 @@
+"""A target that is a folder of objects: packages, and a log of which of them is served.
+
+    <url>/<pipeline>/models/<version>/…       the package
+    <url>/<pipeline>/champions/<entry>.json   what is served since this entry of the registry's log
+
+The highest entry is now. An entry is created if absent and never changed: a slow push that comes
+after a later one cannot take its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from etl_ml.deploy.folder import Folder, Objects
+from etl_ml.deploy.package import Package, UnreadablePackage, read_package
+from etl_ml.deploy.target import Pointer, TargetError
+from etl_ml.lake.backend import AlreadyExists, Unreachable
+from etl_ml.lake.documents import dump_json
+from etl_ml.lake.lake import version_name
+
+_PROBE = "check.json"
+
+
+class Publication:
+    """What one pipeline has published in a store.
+
+    Parameters
+    ----------
+    objects : the store, from the target's URL on
+    prefix : of the pipeline in it
+    """
+
+    def __init__(self, type: str, objects: Objects, prefix: str) -> None:
+        self.type = type
+        self._objects, self._prefix = objects, prefix.strip("/")
+        self.url = f"{objects.url}/{self._prefix}" if self._prefix else objects.url
+
+    def check(self) -> None:
+        with self._told("be written to"):
+            self._objects.put(self._at(_PROBE), dump_json({"format": 1}))
+
+    def upload(self, package: Package) -> None:
+        with self._told("take the package"):
+            package.copy(self.uploaded(package.version))
+
+    def uploaded(self, version: str) -> Folder:
+        return Folder(self._objects, self._at(f"models/{version}"))
+
+    def current(self) -> Pointer | None:
+        with self._told("be read"):
+            names = self._objects.objects(self._at("champions"))
+            entries = [name for name in names if name.endswith(".json")]
+            if not entries:
+                return None
+            name = self._at(f"champions/{entries[-1]}")
+            data = self._objects.get(name) or b""
+        try:
+            said = json.loads(data)
+            return Pointer(int(said["entry"]), str(said["version"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise TargetError(
+                f"{name} is damaged: {error}.",
+                where=self.url,
+                fix="restore the file; without it nobody knows what is served",
+            ) from None
+
+    def point(self, pointer: Pointer) -> None:
+        name = self._at(f"champions/{version_name(pointer.entry)}.json")
+        with self._told("move its pointer"):
+            try:
+                self._objects.create(name, dump_json(vars(pointer)))
+            except AlreadyExists:
+                found = json.loads(self._objects.get(name) or b"{}")
+                if found != vars(pointer):
+                    raise TargetError(
+                        f"entry {pointer.entry} is of version {found.get('version')} there, "
+                        f"and of {pointer.version} here: another lake publishes to this place.",
+                        where=self.url,
+                        fix="give each lake a URL of its own",
+                    ) from None
+
+    def champion(self) -> Package | None:
+        """The package that is served now; None before the first.
+
+        Raises
+        ------
+        UnreadablePackage, UntrustedPackage, TargetError
+        """
+        pointer = self.current()
+        if pointer is None:
+            return None
+        package = read_package(self.uploaded(pointer.version))
+        if package.version != pointer.version:
+            raise UnreadablePackage(
+                f"in the place of version {pointer.version} is the package of {package.version}.",
+                where=package.url,
+                fix="materialize deployed_model again",
+            )
+        return package
+
+    def _at(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TargetError(
+                f"{self.type} target cannot {what}: {error.strerror or error}.",
+                where=self.url,
+                fix="make room, or give this user the right to write there",
+            ) from None
+        except Unreachable as error:
+            error.where = self.url
+            raise

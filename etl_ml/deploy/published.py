@@ -1,0 +1,40 @@
+"""What a target serves, read by its URL alone: a scoring service needs no lake and no pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from etl_ml.deploy.file import local_objects
+from etl_ml.deploy.publication import Publication
+from etl_ml.deploy.target import absolute
+from etl_ml.lake.stored_files import StoredFiles
+from etl_ml.lake.stores import StoreSettings, is_remote, open_store
+from etl_ml.spec.error import EtlMlError
+
+_TYPES = {"s3": "s3", "az": "azure_blob"}
+
+
+def published(url: str, settings: StoreSettings | None = None) -> Publication:
+    """What a pipeline has published, by the URL that `deployment_report.json` gives of a target.
+
+    Parameters
+    ----------
+    url : a folder, `s3://bucket/prefix/pipeline` or `az://container/prefix/pipeline`
+    settings : of the store; what is not in them comes from the provider's own chain
+
+    Raises
+    ------
+    EtlMlError
+        It is no such URL, or there are no credentials.
+    """
+    scheme = url.partition("://")[0]
+    if not is_remote(url):
+        return Publication("file", local_objects(absolute(url, Path.cwd())), "")
+    if scheme not in _TYPES:
+        raise EtlMlError(
+            f"nothing is published at {scheme}://.",
+            where=url,
+            fix="give a folder, s3://bucket/prefix/pipeline or az://container/prefix/pipeline",
+        )
+    store, prefix = open_store(url.rstrip("/"), settings)
+    return Publication(_TYPES[scheme], StoredFiles(url.rstrip("/"), store, prefix), "")

@@ -1,0 +1,51 @@
+"""What a package says of its model: inputs, output and sample answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from etl_ml.spec.contract import Column
+from etl_ml.spec.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from etl_ml.train.model import Model
+
+_SAMPLE = 20
+_RANGES = ("min", "max", "allowed", "pattern", "max_length")
+
+
+def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any) -> dict[str, Any]:
+    """What `signature.json` holds: inputs, output, and sample rows with their expected answers.
+
+    Where a feature is sensitive there is no sample: its values are shown nowhere.
+    """
+    features = pipeline.features_of()
+    target = pipeline.target
+    sample: dict[str, Any] | None = None
+    if not any(column.sensitive for column in features.values()):
+        shown = rows.select(list(features)).head(_SAMPLE)
+        said = "probabilities" if model.classes else "predictions"
+        sample = {"rows": shown.to_dicts(), said: answers[: len(shown)]}
+    return {
+        "inputs": [_input(name, column) for name, column in features.items()],
+        "output": {
+            "column": target.column,
+            "task": target.task,
+            "classes": list(model.classes),
+            "threshold": model.threshold if len(model.classes) == 2 else None,
+        },
+        "sample": sample,
+    }
+
+
+def _input(name: str, column: Column) -> dict[str, Any]:
+    limits = {key: getattr(column, key) for key in _RANGES}
+    return {
+        "name": name,
+        "type": column.type,
+        "nullable": column.nullable,
+        **{key: limit for key, limit in limits.items() if limit is not None},
+        **({"sensitive": True} if column.sensitive else {}),
+    }
