@@ -227,6 +227,7 @@ def _packed(
 ) -> tuple[Question, dict[str, Any]]:
     """What the package is asked, and its files."""
     from etl_ml.train import load_model
+    from etl_ml.transform.learned import preprocessor_document
 
     question = _question(pipeline, trained_model, arrays, clean)
     above = Run(lake, pipeline.name, "").closure("trained_model", trained_model.version)
@@ -242,7 +243,9 @@ def _packed(
         "requirements.txt": requirements(stored, ["onnxruntime"] if onnx["converted"] else ()),
     }
     if onnx["converted"]:
-        content["model.onnx"] = trained_model.read("model.onnx")
+        content |= {"model.onnx": trained_model.read("model.onnx"), "onnx_report.json": onnx}
+    if (document := preprocessor_document(model.preprocessor)) is not None:
+        content["preprocessor.json"] = document
     return question, content
 
 

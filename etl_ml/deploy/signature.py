@@ -30,6 +30,8 @@ def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any
         sample = {"rows": shown.to_dicts(), said: answers[: len(shown)]}
     return {
         "inputs": [_input(name, column) for name, column in features.items()],
+        # Columns of the contract that no model sees: whoever sends them is not mistaken.
+        "ignored": [name for name in pipeline.contract.columns if name not in features],
         "output": {
             "column": target.column,
             "task": target.task,
