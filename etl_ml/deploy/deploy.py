@@ -15,10 +15,6 @@ from etl_ml.deploy.target import Pointer, Target
 from etl_ml.lake import ChampionChanged, Lake, Log, Promotion, Run, Version
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.train import load_model
-from etl_ml.train.metrics import answers_of
-from etl_ml.train.trusted import own_types
-from etl_ml.transform import rows_of
 
 _ASKED = 1_000
 
@@ -206,6 +202,13 @@ def _pointer(promotion: Promotion) -> Pointer:
 def _question(
     pipeline: Pipeline, trained_model: Version, arrays: Version, clean: Version
 ) -> Question:
+    # Imported here, as in the package's other modules: who only reads packages needs no
+    # scikit-learn.
+    from etl_ml.train import load_model
+    from etl_ml.train.metrics import answers_of
+    from etl_ml.train.trusted import own_types
+    from etl_ml.transform import rows_of
+
     rows = rows_of(clean.table.scan(), arrays.read("test_rows.npy")[:_ASKED])
     estimator = load_model(trained_model, pipeline).estimator
     # What training answers: from its own features, not through the stored preprocessor.
@@ -223,6 +226,9 @@ def _packed(
     clean: Version,
 ) -> tuple[Question, dict[str, Any]]:
     """What the package is asked, and its files."""
+    from etl_ml.train import load_model
+    from etl_ml.transform.learned import preprocessor_document
+
     question = _question(pipeline, trained_model, arrays, clean)
     above = Run(lake, pipeline.name, "").closure("trained_model", trained_model.version)
     validated = lake.open(pipeline.name, "validated_data", above["validated_data"])
@@ -237,7 +243,9 @@ def _packed(
         "requirements.txt": requirements(stored, ["onnxruntime"] if onnx["converted"] else ()),
     }
     if onnx["converted"]:
-        content["model.onnx"] = trained_model.read("model.onnx")
+        content |= {"model.onnx": trained_model.read("model.onnx"), "onnx_report.json": onnx}
+    if (document := preprocessor_document(model.preprocessor)) is not None:
+        content["preprocessor.json"] = document
     return question, content
 
 

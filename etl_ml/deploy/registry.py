@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from etl_ml.deploy.package import Package, open_package
-from etl_ml.evaluate import Incumbent
 from etl_ml.lake import Lake, Log, Run
 from etl_ml.lake.estimator import UntrustedModel
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.train import load_model
-from etl_ml.train.model import Model
+
+if TYPE_CHECKING:
+    from etl_ml.evaluate import Incumbent
+    from etl_ml.train.model import Model
 
 _HISTORY = 20
 
@@ -63,6 +66,9 @@ def incumbent(lake: Lake, pipeline: Pipeline) -> Incumbent | None:
 
     One that holds what is not trusted here any more is not loaded: it says so where it is compared.
     """
+    from etl_ml.evaluate import Incumbent
+    from etl_ml.train import load_model
+
     name, metric = pipeline.name, pipeline.metric
     lineage = champion_lineage(lake, name)
     if lineage is None:

@@ -34,6 +34,8 @@ def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any
         "inputs": [_input(name, column) for name, column in features.items()],
         "key": list(pipeline.row_key()),
         "null_values": list(pipeline.source.null_values),
+        # Columns of the contract that no model sees: whoever sends them is not mistaken.
+        "ignored": [name for name in pipeline.contract.columns if name not in features],
         "output": {
             "column": target.column,
             "task": target.task,

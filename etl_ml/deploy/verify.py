@@ -22,7 +22,6 @@ from etl_ml.deploy.package import Package, read_package
 from etl_ml.deploy.requirements import confine
 from etl_ml.deploy.signing import SIGNING_KEY, TRUSTED_KEYS, trusted_keys
 from etl_ml.spec.error import EtlMlError
-from etl_ml.train.trusted import VARIABLE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,6 +98,8 @@ def largest_difference(
 
 def _environment(trusted: Collection[str]) -> dict[str, str]:
     """Of the fresh process: what is trusted is named there, and can be imported; no private key."""
+    from etl_ml.train.trusted import VARIABLE
+
     environment = dict(os.environ)
     if environment.pop(SIGNING_KEY, None):
         environment[TRUSTED_KEYS] = ",".join(sorted(trusted_keys()))

@@ -32,7 +32,8 @@ class Onnx:
     Attributes
     ----------
     model : bytes of the ONNX file; None where it could not be had
-    report : `converted`, `max_abs_difference` on training rows, and the `reason` if it was not
+    report : `converted`, `max_abs_difference` on training rows and its `tolerance`, and the
+        `reason` if it was not
     """
 
     model: bytes | None
@@ -60,17 +61,16 @@ def convert(estimator: Any, features: Array) -> Onnx:
         return _without(f"ONNX answers with shape {found.shape}, the model with {expected.shape}")
     difference = float(np.abs(found - expected).max(initial=0.0))
     scale = 1.0 if expected.ndim == 2 else max(float(np.ptp(expected)), np.finfo(float).tiny)
-    if not difference <= TOLERANCE * scale:
-        return Onnx(
-            None,
-            {
-                "converted": False,
-                "max_abs_difference": difference,
-                "reason": f"its answers differ by up to {difference:.2g} in float32; "
-                f"{TOLERANCE * scale:.2g} is allowed",
-            },
-        )
-    return Onnx(model, {"converted": True, "max_abs_difference": difference, "reason": None})
+    tolerance = TOLERANCE * scale
+    converted = difference <= tolerance  # NaN is no answer
+    reason = f"its answers differ by up to {difference:.2g} in float32; {tolerance:.2g} is allowed"
+    report = {
+        "converted": converted,
+        "max_abs_difference": difference,
+        "tolerance": tolerance,
+        "reason": None if converted else reason,
+    }
+    return Onnx(model if converted else None, report)
 
 
 def ask(model: bytes, features: Array) -> Array:
@@ -87,7 +87,9 @@ def ask(model: bytes, features: Array) -> Array:
 
 
 def _without(reason: str) -> Onnx:
-    return Onnx(None, {"converted": False, "max_abs_difference": None, "reason": reason})
+    return Onnx(
+        None, {"converted": False, "max_abs_difference": None, "tolerance": None, "reason": reason}
+    )
 
 
 def _converted(estimator: Any, width: int) -> bytes:

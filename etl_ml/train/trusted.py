@@ -13,7 +13,8 @@ from etl_ml.lake.estimator import UntrustedModel, load_estimator
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train.candidates import UnknownEstimator, find_class
 from etl_ml.train.model import Model
-from etl_ml.transform.preprocessor import FORMAT, Preprocessor
+from etl_ml.transform.learned import FORMAT
+from etl_ml.transform.preprocessor import Preprocessor
 
 VARIABLE = "ETL_ML_TRUSTED_TYPES"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,17 +11,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from etl_ml.spec.contract import MOMENTS, TEXTS, Column
 from etl_ml.spec.transformation import Features
-from etl_ml.transform.categorical import (
-    codes_of,
-    cross_fitted,
-    feature_expressions,
-    learn_levels,
-    one_hot_names,
-)
+from etl_ml.transform.categorical import codes_of, cross_fitted, learn_levels
 from etl_ml.transform.function import FeatureFunctionError, call_function, kind_of
+from etl_ml.transform.learned import FORMAT, Learned
 from etl_ml.transform.numeric import (
     FLOAT32,
-    fill_by_neighbours,
     filled_name,
     learn_fill,
     learn_limits,
@@ -38,17 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Preprocessor", "UnusableFrame"]
 
 Array = np.ndarray[Any, Any]
-
-FORMAT = 2
-"""Of what a fitted preprocessor holds; one of another format cannot transform."""
-
-_PARTS = {
-    "year": "year",
-    "month": "month",
-    "day": "day",
-    "day_of_week": "weekday",
-    "hour": "hour",
-}
 
 
 class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -157,7 +140,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ------
         UnusableFrame, FeatureFunctionError, TooManyRows, TooManyCategories
         """
-        self._learn(self._derived(X, learn=True), y)
+        self._learn(self._derived(X), y)
         return self
 
     def fit_transform(self, X: Frame, y: Any = None, units: Any = None) -> Array:
@@ -170,8 +153,8 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         units : int array (n,); rows with one number belong together, each alone by default
         """
-        frame = self._learn(self._derived(X, learn=True), y)
-        features = self._features(frame)
+        frame = self._learn(self._derived(X), y)
+        features = self.fitted.features(frame)
         encoded = [n for n, learned in self.learned_.items() if learned.get("encodings")]
         if not encoded:
             return features
@@ -193,7 +176,7 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A column is missing, or holds what its contracted type cannot. Other columns and the
             order of columns do not matter.
         """
-        return self._features(self._completed(self._derived(X)))
+        return self.fitted.transform(X)
 
     def get_feature_names_out(self, input_features: object = None) -> Array:
         """Names of the features, in order."""
@@ -201,20 +184,32 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def source_of(self) -> list[str]:
         """The column that each feature comes from, in the features' order."""
-        return [name for name in self.kinds_ for _ in self._names(name)]
+        return self.fitted.source_of()
 
-    def _derived(self, X: Frame, *, learn: bool = False) -> pl.DataFrame:
-        """The typed columns, or what the user's function makes of them."""
+    @property
+    def fitted(self) -> Learned:
+        """What was learned, which is all that `transform` goes by."""
+        return Learned(
+            columns=self.columns,
+            kinds=self.kinds_,
+            by_column=self.learned_,
+            datetime_parts=self.datetime_parts,
+            sensitive=self.sensitive,
+            function=self.function,
+            neighbours=self.neighbours_,
+        )
+
+    def _derived(self, X: Frame) -> pl.DataFrame:
+        """The typed columns of training rows, or what the user's function makes of them."""
+        self.learned_: dict[str, dict[str, Any]] = {}
+        self.neighbours_: Any = None
         frame = typed_frame(X, self.columns, self.sensitive)
         if self.function is None:
-            if learn:
-                self.kinds_ = dict(self.columns)
+            self.kinds_ = dict(self.columns)
             return frame
-        found = call_function(self.function, frame, check=learn, sensitive=bool(self.sensitive))
-        if learn:
-            self.kinds_ = self._kinds_of(found)
-        origin = f"what {self.function} returned"
-        return typed_frame(found, self.kinds_, self._all_sensitive(), origin)
+        found = call_function(self.function, frame, check=True, sensitive=bool(self.sensitive))
+        self.kinds_ = self._kinds_of(found)
+        return self.fitted.made(found)
 
     def _kinds_of(self, found: pl.DataFrame) -> dict[str, str]:
         kinds = {}
@@ -231,20 +226,15 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             kinds[name] = kind
         return kinds
 
-    def _all_sensitive(self) -> list[str]:
-        """What a function makes of sensitive columns is sensitive."""
-        return list(self.kinds_) if self.sensitive else []
-
     def _learn(self, frame: pl.DataFrame, y: Any) -> pl.DataFrame:
-        """Learn from derived rows, and give them as `_features` takes them."""
+        """Learn from derived rows, and give them as `Learned.features` takes them."""
         target = None if y is None else np.asarray(y)
         self.format_ = FORMAT
-        self.learned_: dict[str, dict[str, Any]] = {}
         limited_numbers: dict[str, pl.Series] = {}
         for name, kind in self.kinds_.items():
-            if _is_moment(kind):
+            if kind in MOMENTS:
                 self.learned_[name] = {}
-            elif _is_text(kind):
+            elif kind in TEXTS:
                 self.learned_[name] = learn_levels(
                     name,
                     frame[name],
@@ -261,10 +251,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 values = pl.select(limited(pl.lit(values), limits)).to_series()
                 self.learned_[name] = limits
                 limited_numbers[name] = values
-        self.neighbours_: Any = None
         if self.numeric_impute == "knn" and limited_numbers:
             self.neighbours_ = learn_neighbours(pl.DataFrame(limited_numbers))
-        frame = self._completed(frame)
+        frame = self.fitted.completed(frame)
         for name, values in limited_numbers.items():
             fill = learn_fill(values, self.numeric_impute)
             whole = frame[filled_name(name)] if self.neighbours_ else values.fill_null(fill)
@@ -278,83 +267,9 @@ class Preprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.depends_on_rows_ = self.neighbours_ is not None or any(
             "encodings" in learned for learned in self.learned_.values()
         )
-        self.feature_names_out_: list[str] = _distinct(
-            feature for name in self.kinds_ for feature in self._names(name)
-        )
+        self.feature_names_out_: list[str] = self.fitted.feature_names
         self.n_features_in_ = len(self.columns)
         return frame
-
-    def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """With the numbers that neighbours fill, where that was asked for."""
-        if self.neighbours_ is None:
-            return frame
-        numbers = [n for n, kind in self.kinds_.items() if not (_is_moment(kind) or _is_text(kind))]
-        values = frame.select(
-            limited(number(pl.col(name)), self.learned_[name]).alias(name) for name in numbers
-        )
-        return frame.with_columns(fill_by_neighbours(values, self.neighbours_))
-
-    def _features(self, frame: pl.DataFrame) -> Array:
-        features = np.zeros((len(frame), len(self.feature_names_out_)), np.float32)
-        wanted: dict[int, pl.Expr] = {}
-        place = 0
-        for name in self.kinds_:
-            if self._is_one_hot(name):
-                # One code a row, and one cell set: no comparison of text for each category.
-                codes = codes_of(frame[name], self.learned_[name])
-                known = np.flatnonzero(codes >= 0)
-                features[known, place + codes[known]] = 1.0
-            else:
-                wanted |= dict(enumerate(self._expressions(name).values(), start=place))
-            place += len(self._names(name))
-        numbers = frame.select(
-            expression.clip(-FLOAT32, FLOAT32).cast(pl.Float32).alias(str(place))
-            for place, expression in wanted.items()
-        )
-        for place in wanted:
-            features[:, place] = numbers[str(place)].to_numpy()
-        return features
-
-    def _is_one_hot(self, name: str) -> bool:
-        return self.learned_[name].get("encode") == "one_hot"
-
-    def _names(self, name: str) -> list[str]:
-        """Names of a column's features."""
-        if not self._is_one_hot(name):
-            return list(self._expressions(name))
-        hidden = bool(self.sensitive) and (self.function is not None or name in self.sensitive)
-        return one_hot_names(name, self.learned_[name], sensitive=hidden)
-
-    def _expressions(self, name: str) -> dict[str, pl.Expr]:
-        """Features by name, of a column that is not one-hot."""
-        learned, kind = self.learned_[name], self.kinds_[name]
-        if _is_moment(kind):
-            parts = [p for p in self.datetime_parts if not (kind == "date" and p == "hour")]
-            return {
-                f"{name}.{part}": getattr(pl.col(name).dt, _PARTS[part])()
-                .cast(pl.Float64)
-                .fill_null(-1.0)
-                for part in parts
-            }
-        if _is_text(kind):
-            return feature_expressions(name, learned)
-        value = limited(number(pl.col(name)), learned)
-        filled = pl.col(filled_name(name)) if self.neighbours_ else value.fill_null(learned["fill"])
-        features = {name: (filled - learned["center"]) / learned["scale"]}
-        if learned["indicator"]:
-            features[f"{name}.missing"] = value.is_null().cast(pl.Float64)
-        return features
-
-
-def _distinct(names: Iterable[str]) -> list[str]:
-    """The names; one that came before is told apart by a mark."""
-    found: dict[str, None] = {}
-    for name in names:
-        distinct = name
-        while distinct in found:
-            distinct += "'"
-        found[distinct] = None
-    return list(found)
 
 
 def _holds(kind: str, dtype: pl.DataType) -> bool:
@@ -363,11 +278,3 @@ def _holds(kind: str, dtype: pl.DataType) -> bool:
     if kind == "integer":
         return dtype.is_integer()
     return derived == kind or (kind == "category" and derived == "string")
-
-
-def _is_text(kind: str) -> bool:
-    return kind in TEXTS
-
-
-def _is_moment(kind: str) -> bool:
-    return kind in MOMENTS

@@ -41,6 +41,8 @@ ASSETS = (
 FILES = {
     "model.skops",
     "model.onnx",
+    "onnx_report.json",
+    "preprocessor.json",
     "signature.json",
     "profile.json",
     "evaluation_report.json",
