@@ -14,7 +14,7 @@ _CLASSES = 20
 """Different numbers up to which a target is taken for classes."""
 _MOST = 100
 _POSITIVE = (
-    *("1", "true", "yes", "y", "t", "positive", "pos", "malignant", "fraud", "bad", "default"),
+    *("true", "yes", "y", "t", "positive", "pos", "malignant", "fraud", "bad", "default"),
     *("churn", "churned", "spam", "failure", "failed", "anomaly", "phishing", "attack", ">50k"),
 )
 
@@ -69,7 +69,9 @@ def infer_target(column: DraftColumn, folds: int) -> DraftTarget:
     contract["allowed"] = often
     why = ", ".join(f"{label}: {sizes[label]:,} rows" for label in often[:6])
     positive = None
-    if len(often) == 2 and set(often) != {0, 1}:
+    if set(often) == {-1, 1}:
+        positive = 1
+    elif len(often) == 2 and set(often) != {0, 1}:
         positive = next(
             (label for label in often if str(label).strip().lower() in _POSITIVE),
             min(often, key=lambda label: sizes[label]),
