@@ -17,6 +17,7 @@ from etl_ml.spec.contract import MOMENTS
 from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.spec.source import NULL_VALUES
 
+NULLS = "null_values"
 _FOLDS = 5
 _LEAST = 100
 _SHARE = 0.05
@@ -35,6 +36,7 @@ class Draft:
     attributes : what stands under `attributes:`, as `etl_ml.spec.parse` takes it
     columns : what was found of each column, in order
     target : what was found of the target
+    pipeline : what they are, with the source's address in place of a template
     rows : of the sample
     whole : whether the sample is all there is
     notes : what a person should know, a sentence each
@@ -44,6 +46,7 @@ class Draft:
     attributes: dict[str, Any]
     columns: tuple[DraftColumn, ...]
     target: DraftTarget
+    pipeline: Pipeline
     rows: int
     whole: bool
     notes: tuple[str, ...]
@@ -52,10 +55,6 @@ class Draft:
     @property
     def target_name(self) -> str:
         return str(self.attributes["target"]["column"])
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return parse(self.attributes, file="defs.yaml")
 
 
 def draft(sample: Sample, target: str, *, name: str | None = None) -> Draft:
@@ -94,16 +93,19 @@ def draft(sample: Sample, target: str, *, name: str | None = None) -> Draft:
     decided = infer_target(found, _FOLDS)
     attributes, notes = _attributes(sample, columns, found, decided, name or sample.name)
     problems = [decided.problem] if decided.problem else []
-    parse(attributes, file="defs.yaml")
+    pipeline = parse(attributes, file="defs.yaml")
     if not problems:
         outcome = tried(attributes, rows)
         attributes, columns = outcome.attributes, _with_leaks(columns, outcome)
         notes += outcome.notes
         problems += outcome.problems
+        pipeline = parse(attributes, file="defs.yaml")
+    shown = {**sample.source, **{k: v for k, v in attributes["source"].items() if k == NULLS}}
     return Draft(
-        attributes,
+        {**attributes, "source": shown},
         tuple(columns),
         decided,
+        pipeline,
         len(rows),
         sample.whole,
         tuple(notes),
@@ -127,9 +129,9 @@ def _attributes(
     key = key or _key(kept, target, sample)
     for column in key:
         contracts[column] = {**contracts[column], "nullable": False}
-    source = dict(sample.source)
+    source = sample.readable
     if more := null_values(kept):
-        source["null_values"] = [*NULL_VALUES, *more]
+        source[NULLS] = [*NULL_VALUES, *more]
     contract: dict[str, Any] = {"columns": contracts}
     if len(kept) < len(columns):
         contract = {"unknown_columns": "drop", **contract}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Sample:
     key : the columns that the source itself knows a row by
     whole : whether these are all rows
     asks_for : environment variables that the pipeline will need, and that are not set
+    url : what stands for a template in `source`, and is shown nowhere
     """
 
     rows: pl.DataFrame
@@ -52,13 +53,15 @@ class Sample:
     key: tuple[str, ...] = ()
     whole: bool = True
     asks_for: tuple[str, ...] = ()
+    url: str = field(default="", repr=False)
 
     @property
-    def typed(self) -> bool:
-        """Whether the source has types, so that text is text."""
-        return self.source["type"] != "file" or not all(
-            kind == pl.String for kind in self.rows.dtypes
-        )
+    def readable(self) -> dict[str, Any]:
+        """The source with its address in place of a template."""
+        return {
+            key: self.url if isinstance(value, str) and "{{" in value else value
+            for key, value in self.source.items()
+        }
 
 
 def read_sample(data: str, table: str | None = None, *, beside: Path) -> Sample:
@@ -129,7 +132,7 @@ def _sql(url: str, table: str) -> Sample:
     shown, missing = _variable(url, name)
     key = tuple(getattr(reader, "own_key", ()))
     described = {"type": "sql", "url": shown, "table": table}
-    return Sample(frame, described, _identifier(name), key, whole, missing)
+    return Sample(frame, described, _identifier(name), key, whole, missing, url)
 
 
 def _mongodb(uri: str, table: str) -> Sample:
@@ -156,7 +159,7 @@ def _mongodb(uri: str, table: str) -> Sample:
     shown, missing = _variable(uri, collection)
     described = {"type": "mongodb", "uri": shown, "database": database, "collection": collection}
     rows = pl.DataFrame(_columns([dict(_flat(document)) for document in documents]))
-    return Sample(rows, described, _identifier(collection), ("_id",), whole, missing)
+    return Sample(rows, described, _identifier(collection), ("_id",), whole, missing, uri)
 
 
 def _flat(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
