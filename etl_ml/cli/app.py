@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -92,6 +93,28 @@ def show(
         show_pipeline(lake, pipeline, as_json=as_json)
     else:
         show_asset(lake, pipeline, asset, version, as_json=as_json)
+
+
+@app.command()
+def report(
+    pipeline: PipelineName,
+    version: Annotated[
+        str | None, typer.Option(help="Of model_evaluation; by default the latest run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default in the temporary folder.")
+    ] = None,
+    opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write a run's report as one page: the verdict first, then what it rests on.
+
+    For example: etl-ml report phishing --open
+    """
+    from etl_ml.cli.report import write_report
+
+    if version is not None and not version.isdecimal():
+        raise typer.BadParameter(f"{version!r} is not a number", param_hint="--version")
+    write_report(pipeline, version, output, opened)
 
 
 @app.command()

@@ -150,6 +150,7 @@ def build_assets(
     def _validated(
         context: dg.AssetExecutionContext, raw_data: Version, folder: Path
     ) -> Iterator[Any]:
+        from etl_ml.report import store as report_page
         from etl_ml.validate import (
             SchemaMismatch,
             drift,
@@ -204,6 +205,7 @@ def build_assets(
                 version = lake_io.store(step, key, contents)
                 context.log_event(dg.AssetMaterialization(key, metadata=told | describe(version)))
         if stopped:
+            report_page(lake_io.lake(), pipeline.name, context.run.run_id)
             raise dg.Failure("\n".join(stopped.values()), allow_retries=False)
 
     @asset("clean_data", "validated_data")

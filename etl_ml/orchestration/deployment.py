@@ -65,6 +65,7 @@ def deploy_steps(
     """What the asset yields: its check, and a version where something was deployed."""
     from etl_ml.deploy import Deployment, deploy, open_target, promote
     from etl_ml.lake import Run, version_name
+    from etl_ml.report import store
 
     lake, config = lake_io.lake(), context.op_execution_context.op_config
     who: dict[str, str] = {"run_id": context.run.run_id, "by": config["by"]}
@@ -99,7 +100,15 @@ def deploy_steps(
     except EtlMlError as error:
         result = Deployment(problem=f"{error}\nThe champion stays.", answered=False)
     checks = Checks(pipeline, "deployed_model", context.selected_asset_check_keys)
-    skipped = {"skipped": True, "reasons": list(result.skipped)} if result.skipped else {}
+    page: dict[str, Any] = {}
+    try:
+        told_at = store(lake, pipeline.name, context.run.run_id, result.report)
+        page["report"] = dg.MetadataValue.path(told_at)
+    except EtlMlError as error:  # the model is what it is, with a page or without
+        context.log.warning(f"There is no report of this run: {error}")
+    skipped = dict(page)
+    if result.skipped:
+        skipped |= {"skipped": True, "reasons": list(result.skipped)}
     told = result.problem or "; ".join(result.skipped)
     yield from checks.result("answers_as_trained", result.answered, told, metadata=skipped)
     if result.problem:
@@ -109,7 +118,8 @@ def deploy_steps(
         forget()
         return
     files = {"deployment_report.json": result.report}
-    yield dg.Output(Contents(files=files, made_from=made_from), metadata=_metadata(result.report))
+    metadata = _metadata(result.report) | page
+    yield dg.Output(Contents(files=files, made_from=made_from), metadata=metadata)
     forget()
 
 
