@@ -56,6 +56,33 @@ def init(
 
 
 @app.command()
+def doctor(
+    pipelines: Annotated[
+        list[str] | None, typer.Argument(help="Only these; all of the project by default.")
+    ] = None,
+    reconcile: Annotated[
+        bool,
+        typer.Option(
+            "--reconcile",
+            help="Read incremental sources as a whole, and count rows that came too late.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the installation, and ask every place that pipelines name once, for real.
+
+    Environment variables, each source, destination, target and the lake. The exit code is 1 if
+    anything fails.
+
+    For example: etl-ml doctor, or etl-ml doctor orders --reconcile
+    """
+    from etl_ml.cli.doctor import examine
+
+    if not examine(pipelines or [], reconcile=reconcile, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a defs.yaml, for editors.
 

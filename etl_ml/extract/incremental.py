@@ -24,6 +24,7 @@ from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     import pyarrow as pa
 
     from etl_ml.lake.stores import StoreSettings
@@ -141,7 +142,7 @@ def _spooled(
             here = cursor.largest(batch)
             if here is not None and (furthest is None or here > furthest):  # type: ignore[operator]
                 furthest = here
-        fresh = _not_in(_behind(batch, cursor, since), known)
+        fresh = not_in(_behind(batch, cursor, since), known)
         if before is not None and fresh.num_rows:
             # Numbers among equals go on where the table's ended.
             for rows in before.scan().select(ROW).collect_batches(engine="streaming"):
@@ -167,12 +168,16 @@ def _known(
     head: TableHandle | None, cursor: Cursor | None, since: Since | None, schema: pa.Schema
 ) -> np.ndarray[Any, Any] | None:
     """Hashes of the table's rows that the lag reads again."""
+    if head is None or cursor is None or since is None:
+        return None
+    return table_hashes(cursor.window(head.scan(), since), schema)
+
+
+def table_hashes(window: pl.LazyFrame, schema: pa.Schema) -> np.ndarray[Any, Any] | None:
+    """Hashes of a table's rows, over the columns of a source; None of no rows."""
     import numpy as np
     import polars as pl
 
-    if head is None or cursor is None or since is None:
-        return None
-    window = cursor.window(head.scan(), since)
     there = window.collect_schema().names()
     columns = [pl.col(n) if n in there else pl.lit(None).alias(n) for n in schema.names]
     hashes = [
@@ -193,7 +198,8 @@ def _behind(batch: pa.RecordBatch, cursor: Cursor | None, since: Since | None) -
     return batch.filter(values.to_series().fill_null(False).to_arrow())
 
 
-def _not_in(batch: pa.RecordBatch, known: np.ndarray[Any, Any] | None) -> pa.RecordBatch:
+def not_in(batch: pa.RecordBatch, known: np.ndarray[Any, Any] | None) -> pa.RecordBatch:
+    """The rows whose hashes are not among the known ones."""
     import numpy as np
     import pyarrow as pa
 

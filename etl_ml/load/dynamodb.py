@@ -54,8 +54,8 @@ def load_rows(
     LoadError
         What has been put stays, and is put again by the next load.
     """
-    client = _client(destination, settings)
-    table = _asked(
+    client = client_of(destination, settings)
+    table = asked(
         destination, lambda: client.describe_table(TableName=destination.table), patience=5
     )["Table"]
     schema = [part["AttributeName"] for part in table["KeySchema"]]
@@ -75,7 +75,8 @@ def load_rows(
             progress.add(len(puts))
 
 
-def _client(destination: DynamoDestination, settings: StoreSettings | None) -> Any:
+def client_of(destination: DynamoDestination, settings: StoreSettings | None) -> Any:
+    """A boto3 client that asks each question once."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -105,7 +106,7 @@ def _client(destination: DynamoDestination, settings: StoreSettings | None) -> A
         ) from None
 
 
-def _asked(
+def asked(
     destination: DynamoDestination, question: Callable[[], Any], patience: float = 180
 ) -> Any:
     """The answer; throttled and interrupted requests are asked again, with back-off."""
@@ -141,7 +142,7 @@ def _put(client: Any, destination: DynamoDestination, puts: list[dict[str, Any]]
     backoff = Backoff()
     left = {destination.table: puts}
     while left:
-        answer = _asked(destination, partial(client.batch_write_item, RequestItems=left))
+        answer = asked(destination, partial(client.batch_write_item, RequestItems=left))
         unprocessed = answer.get("UnprocessedItems") or {}
         if unprocessed and unprocessed == left:
             backoff.wait(

@@ -128,7 +128,7 @@ class Place:
     ) -> None:
         self._destination = destination
         given = settings or StoreSettings()
-        self._settings = replace(
+        self.settings = replace(
             given,
             endpoint=destination.endpoint or given.endpoint,
             region=destination.region or given.region,
@@ -185,7 +185,7 @@ class Place:
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError
 
-        store, prefix = open_store(self._destination.path, self._settings)
+        store, prefix = open_store(self._destination.path, self.settings)
         key = f"{prefix.rstrip('/')}/{name}".strip("/") if name else prefix
         try:
             obstore.put(store, key, sink, mode="create" if once else "overwrite")

@@ -31,7 +31,7 @@ def load_rows(
     """
     from sqlalchemy.exc import DBAPIError
 
-    engine, write = _engine(destination)
+    engine, write = engine_of(destination)
     backoff = Backoff()
     connected, furthest = False, -1
     try:
@@ -58,7 +58,8 @@ def load_rows(
         engine.dispose()
 
 
-def _engine(destination: SqlDestination) -> tuple[Engine, Write]:
+def engine_of(destination: SqlDestination) -> tuple[Engine, Write]:
+    """An engine that has not connected yet, and how its dialect writes a version."""
     try:
         from sqlalchemy import create_engine, make_url
         from sqlalchemy.exc import ArgumentError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,9 +20,7 @@ from etl_ml.orchestration.predictions import build_predictions
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
 from etl_ml.spec.deployment import CLASS
-
-_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_VARIABLE = re.compile(r"\benv(?:\.(\w+)|\(\s*['\"](\w+)['\"]\s*\)|\[\s*['\"](\w+)['\"]\s*\])")
+from etl_ml.spec.template import rendered
 
 
 class PipelineError(ComponentTreeException):
@@ -82,7 +79,8 @@ class TabularPipeline(dg.Component):
         file = context.path / "defs.yaml" if context.path.is_dir() else context.path
         shown = os.path.relpath(file, context.project_root)
         given = (attributes.model_extra or {}) if attributes else {}
-        pipeline = parse(_rendered(given, shown, context), file=shown)
+        scope = context.resolution_context.scope
+        pipeline = parse(rendered(given, scope, file=shown), file=shown)
         place = (shown, context.component_path.get_display_key(context.defs_module_path))
         other = _Names.of(context.component_tree).setdefault(pipeline.name, place)
         if other != place:
@@ -158,32 +156,3 @@ class _Names:
         if tree is not cls._tree:
             cls._tree, cls._places = tree, {}
         return cls._places
-
-
-def _rendered(value: Any, file: str, context: dg.ComponentLoadContext, key: str = "") -> Any:
-    """The attributes with their `{{ … }}` templates filled in, always with text."""
-    if isinstance(value, Mapping):
-        return {
-            name: _rendered(item, file, context, f"{key}.{name}".lstrip("."))
-            for name, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_rendered(item, file, context, f"{key}.{i}") for i, item in enumerate(value)]
-    if not isinstance(value, str) or "{{" not in value:
-        return value
-    for template in _TEMPLATE.findall(value):
-        names = [name for match in _VARIABLE.findall(template) for name in match if name]
-        if " or " not in template and "default" not in template:
-            for name in names:
-                if name not in os.environ:
-                    raise InvalidPipeline(
-                        f"{key}: the environment variable {name} is not set.",
-                        where=file,
-                        fix=f"set {name}, or give a default: {{{{ env.{name} or '…' }}}}",
-                    )
-    # Not Dagster's own resolution: it turns text such as "007" or "[a]" into numbers and lists.
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import SandboxedEnvironment
-
-    environment = SandboxedEnvironment(undefined=StrictUndefined)
-    return environment.from_string(value).render(**context.resolution_context.scope)
