@@ -51,7 +51,12 @@ def test_every_server_is_asked(
         {"type": "mongodb", "uri": mongodb.uri, "database": "d", "collection": "c"},
         {"type": "sql", "url": mariadb.url, "table": "t"},
         {"type": "file", "path": f"s3://{bucket}/rows"},
-        {"type": "dynamodb", "table": "missing", "endpoint": dynamodb.endpoint, "region": "eu-west-1"},
+        {
+            "type": "dynamodb",
+            "table": "missing",
+            "endpoint": dynamodb.endpoint,
+            "region": "eu-west-1",
+        },
     ]
     targets = [{"type": "s3", "url": f"s3://{bucket}/models"}]
     project.add(attributes(load=load, deployment={"targets": targets}))
