@@ -59,6 +59,10 @@ check: $(VENV)/.dev ## lint, formatting, types, and which package may import whi
 	$(BIN)/mypy --strict etl_ml
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(VENV)/.dev ## build the documentation into build/site; make docs SERVE=1 shows it and follows changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(if $(SERVE),serve,build --strict --quiet)
+
 .PHONY: format
 format: $(VENV)/.dev ## format, and mend what can be mended without thinking
 	$(BIN)/ruff check --fix-only .
