@@ -110,7 +110,7 @@ def test_every_whole_pipeline_in_the_documentation_is_one(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_to_a_file_that_is_there(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
-        if "://" not in target:
+        if "://" not in target and not target.startswith("reference/"):  # made from the code
             assert (page.parent / target).exists(), target
 
 
