@@ -101,9 +101,15 @@ def point(targets: Sequence[Target], pointer: Pointer) -> Mapping[str, str]:
             target.point(pointer)
             now = target.current()
             if now is None or now.entry < pointer.entry:
-                raise TargetError(f"it still serves {now.version if now else 'nothing'}.")
+                raise TargetError(
+                    f"it still serves {now.version if now else 'nothing'}.",
+                    fix="materialize deployed_model again",
+                )
             if now.entry == pointer.entry and now.version != pointer.version:
-                raise TargetError(f"entry {now.entry} there is of version {now.version}.")
+                raise TargetError(
+                    f"entry {now.entry} there is of version {now.version}.",
+                    fix="give each lake a URL of its own",
+                )
         except EtlMlError as error:
             behind[target.url] = str(error)
     return behind

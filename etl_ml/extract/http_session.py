@@ -76,7 +76,9 @@ class _Exchange:
                 wait = _retry_after(answer)
                 if last or wait > _LONGEST_WAIT:
                     self._refused(answer, attempt + 1)
-                backoff.wait(SourceError("busy"), at_least=wait)
+                backoff.wait(
+                    SourceError("the API is busy.", fix="wait, then run it again"), at_least=wait
+                )
                 continue
             if answer.status_code >= 300:
                 self._refused(answer, attempt + 1)

@@ -77,7 +77,10 @@ def write_growing(
         writer = lake.claim(pipeline, asset, **lineage)
         if increment is None:
             if handle is None:
-                raise EtlMlError(f"{pipeline}/{asset}: there is nothing to begin with.")
+                raise EtlMlError(
+                    f"{pipeline}/{asset}: there is nothing to begin with.",
+                    fix="see that the source has rows, then materialize it again",
+                )
             writer.refer(TableRef(path, handle.version, handle.rows))
             return writer.commit()
         try:

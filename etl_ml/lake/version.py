@@ -137,7 +137,11 @@ class Version:
     @cached_property
     def table(self) -> Table:
         if self.manifest.table is None:
-            raise MissingVersion(f"{self.manifest.asset} has no table.", where=self.url)
+            raise MissingVersion(
+                f"{self.manifest.asset} has no table.",
+                where=self.url,
+                fix=f"its files are {listed(file.path for file in self.manifest.files)}",
+            )
         name = f"{self.manifest.asset} {self.version}"
         return Table(self._backend, self.manifest.table, name)
 

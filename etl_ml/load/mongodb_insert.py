@@ -94,6 +94,9 @@ def check(answer: Mapping[str, Any], batch: pl.DataFrame, *, ignore_known: bool)
                 f"and index {name!r} is unique.",
                 fix="choose a key that is unique, or drop the index",
             )
-        raise LoadError(f"row {row} is refused by the server ({code}).")
+        raise LoadError(
+            f"row {row} is refused by the server ({code}).",
+            fix="look the code up in MongoDB's list of errors, and at the collection's validator",
+        )
     if concern := answer.get("writeConcernError"):
         raise WriteConcernError(concern.get("errmsg", ""), concern.get("code"), concern)

@@ -185,4 +185,9 @@ def _explained(error: DBAPIError, rows: Rows, destination: SqlDestination) -> Lo
     code = number or state or type(error.orig).__name__
     # A server's words may quote a cell.
     seen = None if rows.sensitive else bounded(text.splitlines()[0] if text else "", 160)
-    return LoadError(f"the database refused ({code}).", seen=seen, where=destination.display)
+    return LoadError(
+        f"the database refused ({code}).",
+        seen=seen,
+        where=destination.display,
+        fix="look the code up in the database's list of errors, and at the table's constraints",
+    )
