@@ -1,0 +1,1 @@
+"""The scoring service: a package's model over HTTP."""
