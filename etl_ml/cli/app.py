@@ -97,6 +97,34 @@ def rollback(
 
 
 @app.command()
+def predict(
+    pipeline: PipelineName,
+    rows: Annotated[
+        str, typer.Argument(metavar="INPUT", help="CSV, Parquet or JSON lines; a path or a URL.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Where to; its name tells the format.")
+    ],
+    version: Annotated[
+        str | None, typer.Option(help="A version in the registry; the champion by default.")
+    ] = None,
+) -> None:
+    """Score a file with the champion, in a stream.
+
+    Each row of OUTPUT has the columns of INPUT that are no features, the row's identity, the
+    prediction, the probabilities, and the version of the model. A row that breaks the contract gets
+    the reasons instead of a prediction.
+
+    For example: etl-ml predict phishing new_pages.csv -o scored.parquet
+    """
+    from etl_ml.cli.predict import predict_file
+
+    if version is not None and not version.isdecimal():
+        raise typer.BadParameter(f"{version!r} is not a number", param_hint="--version")
+    predict_file(pipeline, rows, output, version)
+
+
+@app.command()
 def keys() -> None:
     """Make a pair of keys: packages are signed with one and checked with the other.
 

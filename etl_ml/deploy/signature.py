@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.spec.contract import Column
@@ -19,7 +20,8 @@ _RANGES = ("min", "max", "allowed", "pattern", "max_length")
 def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any) -> dict[str, Any]:
     """What `signature.json` holds: inputs, output, and sample rows with their expected answers.
 
-    Where a feature is sensitive there is no sample: its values are shown nowhere.
+    `key` is what a row is known by, and `null_values` are the texts that mean null. Where a feature
+    is sensitive there is no sample: its values are shown nowhere.
     """
     features = pipeline.features_of()
     target = pipeline.target
@@ -30,6 +32,8 @@ def signature(pipeline: Pipeline, model: Model, rows: pl.DataFrame, answers: Any
         sample = {"rows": shown.to_dicts(), said: answers[: len(shown)]}
     return {
         "inputs": [_input(name, column) for name, column in features.items()],
+        "key": list(pipeline.row_key()),
+        "null_values": list(pipeline.source.null_values),
         # Columns of the contract that no model sees: whoever sends them is not mistaken.
         "ignored": [name for name in pipeline.contract.columns if name not in features],
         "output": {
@@ -50,4 +54,12 @@ def _input(name: str, column: Column) -> dict[str, Any]:
         "nullable": column.nullable,
         **{key: limit for key, limit in limits.items() if limit is not None},
         **({"sensitive": True} if column.sensitive else {}),
+    }
+
+
+def inputs_of(document: Mapping[str, Any]) -> dict[str, Column]:
+    """The feature columns that a `signature.json` names, as the contract had them."""
+    return {
+        entry["name"]: Column(**{k: v for k, v in entry.items() if k != "name"})
+        for entry in document["inputs"]
     }

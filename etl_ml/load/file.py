@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from glob import escape
@@ -21,6 +21,8 @@ from etl_ml.spec.destination import FileDestination, named_format
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from etl_ml.load.load import ModelFiles
 
 _BATCH = 50_000
@@ -47,9 +49,11 @@ def load_rows(
     if not named_format(destination.path):
         stem = f"part-{rows.version}" if destination.mode == "append" else "rows"
         name = f"{stem}.{destination.rows_format}"
-    place = _Place(destination, base, settings)
+    place = Place(destination, base, settings)
+    # Also a file without rows says which columns it has.
+    batches = rows.batches(_BATCH) if rows.total else [rows.empty()]
     with place.writing(name, once=destination.mode == "append") as sink:
-        _write(rows, destination, sink, progress)
+        write_batches(batches, destination, sink, progress)
 
 
 def load_model(
@@ -60,7 +64,7 @@ def load_model(
     settings: StoreSettings | None = None,
 ) -> None:
     """Write a package under `<path>/<version>/`, then `<path>/latest.json`, which names it."""
-    place = _Place(destination, base, settings)
+    place = Place(destination, base, settings)
     latest = dump_json({"version": model.version, "files": sorted(model.files)})
     contents = {f"{model.version}/{name}": data for name, data in model.files.items()}
     for name, data in {**contents, "latest.json": latest}.items():
@@ -70,7 +74,13 @@ def load_model(
             progress.add(1, len(data))
 
 
-def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: Progress) -> None:
+def write_batches(
+    batches: Iterable[pl.DataFrame],
+    destination: FileDestination,
+    sink: IO[bytes],
+    progress: Progress,
+) -> None:
+    """Write frames of one schema in the destination's format, one after the other."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -78,8 +88,7 @@ def _write(rows: Rows, destination: FileDestination, sink: IO[bytes], progress: 
     out: Any = pa.CompressedOutputStream(_KeptOpen(sink), codec) if codec else sink
     writer: Any = None
     header, before = True, 0
-    # Also a file without rows says which columns it has.
-    for batch in rows.batches(_BATCH) if rows.total else [rows.empty()]:
+    for batch in batches:
         if destination.rows_format == "parquet":
             table = batch.to_arrow()
             writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd")
@@ -111,7 +120,7 @@ class _KeptOpen:
         pass
 
 
-class _Place:
+class Place:
     """A file or folder, here or in an object store."""
 
     def __init__(

@@ -17,6 +17,7 @@ from etl_ml.orchestration.deployment import target_assets
 from etl_ml.orchestration.executor import executor
 from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import build_loads
+from etl_ml.orchestration.predictions import build_predictions
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
 from etl_ml.spec.deployment import CLASS
@@ -47,7 +48,8 @@ class TabularPipeline(dg.Component):
     One YAML file says where the rows come from, what a row must look like, what is predicted and
     when a model is good enough. It becomes the assets `raw_data`, `validated_data`,
     `quarantined_data`, `clean_data`, `transformed_arrays`, `trained_model`, `model_evaluation` and
-    `deployed_model`, their checks, and the job `<name>_job`; with `load`, also `loaded_data`.
+    `deployed_model`, their checks, and the job `<name>_job`; with `load`, also `loaded_data`, and
+    with `predictions`, also `predictions`.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, project: Path) -> None:
@@ -106,6 +108,7 @@ class TabularPipeline(dg.Component):
             *build_assets(pipeline, self._home, lake),
             *target_assets(pipeline),
             *build_loads(pipeline, pipeline.load, self._home, lake, pipeline.contract.primary_key),
+            *build_predictions(pipeline, self._home, lake),
         ]
         return dg.Definitions(assets=assets, jobs=[job])
 

@@ -99,7 +99,7 @@ def build_loads(
 
     asset: dg.AssetsDefinition
     if models:
-        asset = _after_deployment(name, loaded_data, lake_key, resources, reads, facts)
+        asset = after_deployment(name, "load", loaded_data, lake_key, resources, reads, facts)
     else:
         asset = dg.asset(
             name=None,
@@ -121,8 +121,9 @@ def build_loads(
     return [asset, *external]
 
 
-def _after_deployment(
+def after_deployment(
     name: str,
+    verb: str,
     compute: Callable[..., Any],
     lake_key: str,
     resources: set[str],
@@ -136,17 +137,17 @@ def _after_deployment(
     """
     nothing = dg.In(dg.Nothing)
 
-    @dg.op(name=f"{name}__begin_load", out=dg.Out(dg.Nothing))
+    @dg.op(name=f"{name}__begin_{verb}", out=dg.Out(dg.Nothing))
     def begin() -> None:
         pass
 
     # A step of its own: an output with a blocking check is two to wait for already.
-    @dg.op(name=f"{name}__deployed", ins={"after": nothing}, out=dg.Out(dg.Nothing))
+    @dg.op(name=f"{name}__deployed_{verb}", ins={"after": nothing}, out=dg.Out(dg.Nothing))
     def deployed() -> None:
         pass
 
     take = dg.op(
-        name=f"{name}__load",
+        name=f"{name}__{verb}",
         ins={"after": nothing, "clean_data": dg.In()},
         out=dg.Out(io_manager_key=lake_key),
         required_resource_keys=resources,
@@ -154,10 +155,10 @@ def _after_deployment(
     model = dg.AssetIn(key=dg.AssetKey([name, "deployed_model"]), dagster_type=dg.Nothing)
 
     @dg.graph_asset(ins={**reads, "deployed_model": model}, **facts)
-    def loaded_data(clean_data: Any, deployed_model: Any) -> Any:
+    def asset(clean_data: Any, deployed_model: Any) -> Any:
         return take(clean_data=clean_data, after=[begin(), deployed(deployed_model)])
 
-    return loaded_data
+    return asset
 
 
 def _champion(lake: Lake, pipeline: str) -> Any:

@@ -1,1 +1,1 @@
-"""The scoring service: a package's model over HTTP."""
+"""The scoring service, and scoring in batches."""

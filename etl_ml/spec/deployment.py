@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from etl_ml.spec.section import Section
+from etl_ml.spec.source import Source
 
 CLASS = "module:Class"
 """Stands for every type that is a class of the user's."""
@@ -145,6 +146,21 @@ class Deployment(Section):
             if (first := seen.setdefault(f"{target.display}{options or ''}", i)) != i:
                 raise ValueError(f"{i}: the same place as {first}")
         return targets
+
+
+class Predictions(Section):
+    """Rows that are scored by the champion in each run."""
+
+    input: Source | None = Field(
+        None, description="A source, read as a whole; by default the newest clean_data."
+    )
+
+    @field_validator("input")
+    @classmethod
+    def _is_read_as_a_whole(cls, source: Source | None) -> Source | None:
+        if source is not None and source.incremental is not None:
+            raise ValueError("incremental: an input is read as a whole; leave it out")
+        return source
 
 
 def target_names(targets: Sequence[Any]) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from etl_ml.spec.automation import Automation
 from etl_ml.spec.contract import TEXTS, Column, Contract
-from etl_ml.spec.deployment import Deployment
+from etl_ml.spec.deployment import Deployment, Predictions
 from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
@@ -56,6 +57,11 @@ class Pipeline(Section):
         Retention(), description="What a good run leaves; never what the registry needs."
     )
     load: tuple[Destination, ...] = Field((), description="Where clean rows, or the model, go.")
+    predictions: Predictions | None = Field(
+        None, description="Score rows with the champion in each run; `{}` for clean_data."
+    )
+
+    automation: Automation = Automation()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Pipeline:

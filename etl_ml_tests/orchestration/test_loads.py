@@ -61,7 +61,7 @@ def test_a_model_gets_to_a_folder_to_s3_and_to_gridfs_and_the_next_run_changes_n
     assert result.success, failure_message(result)
     package = champion(project.lake, "loans")
     assert package is not None
-    files = {e["path"]: package.read(e["path"]) for e in package.manifest["files"]}
+    files = dict(package.contents())
 
     def is_there() -> None:
         pointer = json.loads((tmp_path / "models" / "latest.json").read_text())

@@ -79,6 +79,13 @@ def test_the_defaults_are_those_that_are_documented() -> None:
         },
         "deployment": {"approval": "automatic", "targets": []},
         "load": [],
+        "predictions": None,
+        "automation": {
+            "new_data": None,
+            "schedule": None,
+            "retrain_on_drift": False,
+            "alerts": [],
+        },
     }
     assert pipeline.source.null_values == ("", "na", "NA", "?")
     assert pipeline.contract.unknown_columns == "fail"

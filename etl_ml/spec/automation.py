@@ -1,0 +1,130 @@
+"""`automation:` when a pipeline runs by itself, and who is told of what."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from etl_ml.spec.section import Section
+from etl_ml.spec.source import checked_url
+
+Event = Literal[
+    "run_failed",
+    "check_failed",
+    "drift",
+    "model_rejected",
+    "model_deployed",
+    "source_stale",
+]
+EVENTS: tuple[Event, ...] = (
+    "run_failed",
+    "check_failed",
+    "drift",
+    "model_rejected",
+    "model_deployed",
+    "source_stale",
+)
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+class NewData(Section):
+    """The sensor `<pipeline>_new_data`: it asks for a run when there is enough that is new."""
+
+    min_rows: int = Field(100, ge=1, description="New rows that are worth a run.")
+    every_seconds: int = Field(60, ge=5, description="Between two looks at the source.")
+    max_wait_seconds: int = Field(
+        3600, ge=0, description="After this long fewer than min_rows are worth a run, too."
+    )
+    watch: bool = Field(
+        False, description="MongoDB: listen to a change stream instead of counting."
+    )
+    train_every_rows: int | str = Field(
+        "10%",
+        description="New rows since the last training, or their share, from which on a run trains; "
+        "below it only the data is brought up to date. 0: always.",
+    )
+
+    @field_validator("train_every_rows")
+    @classmethod
+    def _is_a_number_or_a_share(cls, value: int | str) -> int | str:
+        if isinstance(value, str) and not _SHARE.fullmatch(value.strip()):
+            raise ValueError("should be a number of rows, or a share such as 10%")
+        if isinstance(value, int) and value < 0:
+            raise ValueError("should not be negative")
+        return value
+
+    def worth_training(self, new: int, trained_on: int) -> bool:
+        """Whether `new` rows are enough after a training on `trained_on` rows."""
+        if isinstance(self.train_every_rows, int):
+            return new >= self.train_every_rows
+        share = float(self.train_every_rows.strip().rstrip("%")) / 100
+        return new >= share * trained_on
+
+
+class _Alert(Section):
+    on: tuple[Event, ...] = Field(("run_failed", "check_failed"), min_length=1)
+    every_seconds: int = Field(
+        3600, ge=0, description="The same is told again only after this long."
+    )
+
+
+class SlackAlert(_Alert):
+    """A message to a Slack-compatible incoming webhook."""
+
+    type: Literal["slack"]
+    url: SecretStr = Field(description="Of the incoming webhook.")
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_read(cls, url: SecretStr) -> SecretStr:
+        return checked_url(url, ("https", "http"))
+
+
+class WebhookAlert(_Alert):
+    """A JSON document posted to any URL."""
+
+    type: Literal["webhook"]
+    url: SecretStr
+    token: SecretStr | None = Field(None, description="Sent as a bearer token.")
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_read(cls, url: SecretStr) -> SecretStr:
+        return checked_url(url, ("https", "http"))
+
+
+class EmailAlert(_Alert):
+    """A message by SMTP."""
+
+    type: Literal["email"]
+    host: str = Field(min_length=1)
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str | None = None
+    password: SecretStr | None = None
+    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
+    to: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> EmailAlert:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user: goes with password; give both or none")
+        if self.password is not None and self.security == "none":
+            raise ValueError("security: a password is not sent in the clear; use starttls or tls")
+        return self
+
+
+Alert = Annotated[SlackAlert | WebhookAlert | EmailAlert, Field(discriminator="type")]
+
+
+class Automation(Section):
+    """What happens without anybody asking for it."""
+
+    new_data: NewData | None = Field(None, description="`{}` for the defaults.")
+    schedule: str | None = Field(None, description="A cron expression, in UTC.")
+    retrain_on_drift: bool = Field(
+        False, description="A drift that is found asks for a run that trains, once a reference."
+    )
+    alerts: tuple[Alert, ...] = ()
