@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import polars as pl
@@ -11,13 +10,14 @@ import polars as pl
 from etl_ml.serve.refused import Refused
 from etl_ml.spec.contract import MOMENTS, TEXTS, Column
 from etl_ml.spec.error import bounded, listed
-from etl_ml.validate.casting import cast, polars_type, present
-from etl_ml.validate.rules import Rule, rules_of
+from etl_ml.validate.casting import polars_type
+from etl_ml.validate.inputs import Broken, InputRules
 
 if TYPE_CHECKING:
     from etl_ml.serve.rows import Rows
 
-_LEAST, _MOST = -(2**63), 2**63 - 1
+_LEAST, _MOST, _LARGEST = -(2**63), 2**63 - 1, 2**64
+_LIMITED = ("integer", "float", "boolean")
 # JSON has its own types, and here text is not a number: what a value is does not depend on how it
 # looks. A boolean may come as 0 or 1, as CSV and databases have it.
 NATIVE: dict[str, frozenset[type]] = {
@@ -38,11 +38,17 @@ _EXPECTED = {
 
 
 class Checker:
-    """The contract of a model's inputs, in columns."""
+    """The contract of a model's inputs.
 
-    def __init__(self, inputs: Mapping[str, Column]) -> None:
+    Parameters
+    ----------
+    inputs : the rules of each column, in the model's order
+    null_values : texts that mean null
+    """
+
+    def __init__(self, inputs: Mapping[str, Column], null_values: Collection[str] = ()) -> None:
         self._inputs = inputs
-        self._casts = lru_cache(maxsize=16)(self._cast_all)
+        self._rules = InputRules(inputs, null_values)
 
     def frame(self, rows: Rows) -> pl.DataFrame:
         """The inputs in their contracted types, in the model's order.
@@ -52,34 +58,17 @@ class Checker:
         Refused
             A cell breaks a rule; says which cell and which rule.
         """
-        raw = pl.DataFrame([self._series(name, rows) for name in self._inputs])
-        values = raw.select(self._casts(tuple(raw.dtypes)))
-        for name, column in self._inputs.items():
-            nulls = values[name].null_count()
-            if nulls > raw[name].null_count():
-                _, there = present(pl.col(name), raw.schema[name], ())
-                lost = raw.select(there).to_series() & values[name].is_null()
-                if lost.any():
-                    self._refuse(name, "type", lost, rows)
-            if nulls and not column.nullable:
-                self._refuse(name, "nullable", values[name].is_null(), rows)
-        self._check_rules(values, rows)
-        return values
-
-    def _cast_all(self, dtypes: tuple[pl.DataType, ...]) -> list[pl.Expr]:
-        expressions = []
-        for (name, column), source in zip(self._inputs.items(), dtypes, strict=True):
-            content, _ = present(pl.col(name), source, ())
-            typed = cast(content, source, column).cast(polars_type(column.type))
-            expressions.append(typed.alias(name))
-        return expressions
+        found = self._rules.values(pl.DataFrame([self._series(n, rows) for n in self._inputs]))
+        if isinstance(found, Broken):
+            self._refuse(found.column, found.rule, found.row, rows)
+        return found
 
     def _series(self, name: str, rows: Rows) -> pl.Series:
         cells = rows.columns[name]
         if isinstance(cells, pl.Series):
             if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object, pl.Null):
                 if cells.null_count() < len(cells):
-                    self._refuse(name, "type", cells.is_not_null(), rows)
+                    self._refuse(name, "type", int(cells.is_not_null().arg_max() or 0), rows)
                 return pl.Series(name, [None] * rows.count, polars_type(self._inputs[name].type))
             if cells.dtype in (pl.Categorical, pl.Enum):
                 cells = cells.cast(pl.String)
@@ -92,53 +81,20 @@ class Checker:
         """A column of JSON's types."""
         kind = self._inputs[name].type
         kinds = set(map(type, cells)) - {type(None)}
-        if not kinds <= NATIVE[kind]:
-            self._refuse(name, "type", [type(c) not in NATIVE[kind] for c in cells], rows)
-        if kind == "float":
-            wrong = [type(c) is int and abs(c) > 2**64 for c in cells] if int in kinds else []
-            if any(wrong):  # JSON has none of these: they are read as floats
-                self._refuse(name, "type", wrong, rows)
-            return pl.Series(name, cells, pl.Float64, strict=False)
-        if kind == "integer":
-            whole = [int(c) if _is_whole(c) else c for c in cells] if float in kinds else cells
-            wrong = [c is not None and not (type(c) is int and _LEAST <= c <= _MOST) for c in whole]
-            if any(wrong):
-                self._refuse(name, "type", wrong, rows)
-            return pl.Series(name, whole, pl.Int64)
+        if not kinds <= NATIVE[kind] or (kind in _LIMITED and int in kinds) or kind == "integer":
+            for place, cell in enumerate(cells):
+                if cell is not None and not _is_native(kind, cell):
+                    self._refuse(name, "type", place, rows)
+        if kind == "integer" and float in kinds:
+            cells = [int(cell) if type(cell) is float else cell for cell in cells]
         if kind == "boolean":
-            wrong = [c is not None and c not in (0, 1) for c in cells]
-            if any(wrong):
-                self._refuse(name, "type", wrong, rows)
-            return pl.Series(name, [None if c is None else bool(c) for c in cells], pl.Boolean)
-        return pl.Series(name, cells, pl.String)
+            cells = [None if cell is None else bool(cell) for cell in cells]
+        return pl.Series(
+            name, cells, polars_type(kind) if kind in _LIMITED else pl.String, strict=False
+        )
 
-    def _check_rules(self, values: pl.DataFrame, rows: Rows) -> None:
-        import narwhals as nw
-
-        if not self._rules:
-            return
-        frame = nw.from_native(values)
-        broken = frame.select(**{str(i): e.any() for i, (_, e) in enumerate(self._rules)}).row(0)
-        for (rule, expression), found in zip(self._rules, broken, strict=True):
-            if found:
-                cells = frame.select(expression.alias("broken")).to_native()["broken"]
-                self._refuse(rule.column or "", rule.name, cells, rows)
-
-    @cached_property
-    def _rules(self) -> list[tuple[Rule, Any]]:
-        """The rules that a typed cell can break, and where one does; nulls break none."""
-        return [
-            (rule, rule.breaks.fill_null(False))
-            for name, column in self._inputs.items()
-            for rule in rules_of(
-                name, column, value=name, present=name, required=False, repeated=None, casts=True
-            )
-            if rule.breaks is not None
-        ]
-
-    def _refuse(self, name: str, rule: str, broken: Any, rows: Rows) -> NoReturn:
+    def _refuse(self, name: str, rule: str, place: int, rows: Rows) -> NoReturn:
         column = self._inputs[name]
-        place = int(pl.Series(broken).arg_max() or 0)
         where, expected = f"row {place}, column {name!r}", expectation(column, rule)
         value = None
         if rule == "nullable":
@@ -177,5 +133,12 @@ def _said(value: object) -> str:
     return repr(value) if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _is_whole(cell: Any) -> bool:
-    return type(cell) is float and cell.is_integer() and _LEAST <= cell <= _MOST
+def _is_native(kind: str, cell: Any) -> bool:
+    """Whether a cell of JSON is a value of a type."""
+    if type(cell) not in NATIVE[kind]:
+        return False
+    if kind == "integer":
+        return _LEAST <= cell <= _MOST and (type(cell) is int or cell.is_integer())
+    if kind == "boolean":
+        return cell in (0, 1)
+    return type(cell) is not int or abs(cell) <= _LARGEST

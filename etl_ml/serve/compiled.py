@@ -7,7 +7,7 @@ not plainly right is left to them, and they say what is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +56,15 @@ class Compiled:
     Parameters
     ----------
     inputs : the rules of each column, in the model's order
+    null_values : texts that mean null
     learned : what features are made of; without a function of the user's and without neighbours
     """
 
-    def __init__(self, inputs: Mapping[str, Column], learned: Learned) -> None:
-        self._cells = {name: _cell(inputs[name], name, learned) for name in learned.kinds}
+    def __init__(
+        self, inputs: Mapping[str, Column], null_values: Collection[str], learned: Learned
+    ) -> None:
+        nulls = frozenset({"", *null_values})
+        self._cells = {name: _cell(inputs[name], name, learned, nulls) for name in learned.kinds}
         self._texts = {name: _reader(inputs[name].type) for name in learned.kinds}
 
     @staticmethod
@@ -89,12 +93,12 @@ class Compiled:
         return np.array(found, np.float64).astype(np.float32)
 
 
-def _cell(column: Column, name: str, learned: Learned) -> Cell:
+def _cell(column: Column, name: str, learned: Learned, nulls: frozenset[str]) -> Cell:
     kind, by_column = learned.kinds[name], learned.by_column[name]
     if kind in MOMENTS:
-        return _moment(column, parts_of(kind, learned.datetime_parts))
+        return _moment(column, parts_of(kind, learned.datetime_parts), nulls)
     if kind in TEXTS:
-        return _text(column, by_column)
+        return _text(column, by_column, nulls)
     return _number(column, by_column)
 
 
@@ -134,16 +138,16 @@ def _number(column: Column, learned: Mapping[str, Any]) -> Cell:
     return cell
 
 
-def _text(column: Column, learned: Mapping[str, Any]) -> Cell:
+def _text(column: Column, learned: Mapping[str, Any], nulls: frozenset[str]) -> Cell:
     """Categories: the features of each are known beforehand."""
     keeps, nullable = _rules(column), column.nullable
     by_level, unseen = _levels(learned)
     missing = unseen if learned["fill"] is None else by_level.get(learned["fill"], unseen)
-    # Those that keep every rule, which most cells are; the empty level stands for null.
+    # Those that keep every rule, which most cells are.
     known: dict[str | None, list[float]] = {
         level: features
         for level, features in by_level.items()
-        if level and (keeps is None or keeps(level))
+        if level not in nulls and (keeps is None or keeps(level))
     }
 
     def cell(given: Any, row: list[float]) -> None:
@@ -154,7 +158,7 @@ def _text(column: Column, learned: Mapping[str, Any]) -> Cell:
             row += features
             return
         value = given.strip(_WHITE) if given is not None else ""
-        if not value:
+        if value in nulls:
             if not nullable:
                 raise _NotPlain
             row += missing
@@ -185,7 +189,7 @@ def _within(values: Sequence[float]) -> list[float]:
     return [max(-FLOAT32, min(FLOAT32, value)) for value in values]
 
 
-def _moment(column: Column, parts: Sequence[str]) -> Cell:
+def _moment(column: Column, parts: Sequence[str], nulls: frozenset[str]) -> Cell:
     """Parts of dates in UTC."""
     keeps, nullable = _rules(column), column.nullable
     take = [_PART[part] for part in parts]
@@ -193,7 +197,7 @@ def _moment(column: Column, parts: Sequence[str]) -> Cell:
     read = _day if column.type == "date" else _instant
 
     def cell(given: Any, row: list[float]) -> None:
-        if given is None or given == "":
+        if given is None or (type(given) is str and given in nulls):
             if not nullable:
                 raise _NotPlain
             row += missing

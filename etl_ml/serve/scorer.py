@@ -62,11 +62,10 @@ class Scorer:
         self.model, self.version = package.pipeline, package.version
         self.signature = _signature(package)
         self._learned = _learned(package)
-        self._checker = Checker(self.signature.inputs)
-        inputs = self.signature.inputs
-        self._compiled = (
-            Compiled(inputs, self._learned) if Compiled.covers(inputs, self._learned) else None
-        )
+        contract = self.signature.inputs, self.signature.null_values
+        self._checker = Checker(*contract)
+        covers = Compiled.covers(self.signature.inputs, self._learned)
+        self._compiled = Compiled(*contract, self._learned) if covers else None
         self._runtime = _runtime(package)
         self.runtime = self._runtime.name
         self.difference = self._asked(self.signature.sample)

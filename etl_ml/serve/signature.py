@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from etl_ml.deploy.signature import inputs_of
 from etl_ml.spec.contract import Column
 
 
@@ -17,6 +18,7 @@ class Signature:
     Attributes
     ----------
     inputs : the rules of each column, in the model's order
+    null_values : texts that mean null
     ignored : columns of the contract, the target among them, that may come along
     target : the column that is predicted
     task : classification | regression
@@ -26,6 +28,7 @@ class Signature:
     """
 
     inputs: Mapping[str, Column]
+    null_values: frozenset[str]
     ignored: frozenset[str]
     target: str
     task: str
@@ -66,16 +69,14 @@ def read_signature(data: bytes) -> Signature:
         document = json.loads(data)
         output, sample = document["output"], document["sample"]
         classes = tuple(output["classes"])
-        inputs = {
-            entry["name"]: Column(**{k: v for k, v in entry.items() if k in Column.model_fields})
-            for entry in document["inputs"]
-        }
+        inputs = inputs_of(document)
         if len(inputs) != len(document["inputs"]) or not inputs:
             raise ValueError("its inputs are not columns with a name each")
         said = "probabilities" if classes else "predictions"
         return Signature(
             inputs=inputs,
-            ignored=frozenset(document.get("ignored", ())) | {str(output["column"])},
+            null_values=frozenset(document["null_values"]),
+            ignored=frozenset(document["ignored"]),
             target=str(output["column"]),
             task=str(output["task"]),
             classes=classes,

@@ -25,6 +25,7 @@ from etl_ml.transform.preprocessor import Preprocessor
 
 Array = np.ndarray[Any, Any]
 
+NULLS = ("", "NA", "?")
 KINDS = ("integer", "float", "boolean", "string", "category", "datetime", "date")
 WORDS = ["a", "b", "B", "łódź", "日本", "a b", "nan", "0", "{{7*7}}", "'; DROP TABLE x; --"]
 moments = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 28))
@@ -34,7 +35,7 @@ numbers = st.one_of(
     st.sampled_from([0.0, -0.0, 1e308, -1e308, 3.5e38, -3.5e38, 5e-324, 2.0**53, 0.1]),
 )
 whole = st.one_of(st.integers(-5, 5), st.integers(-(2**63), 2**63 - 1))
-text = st.one_of(st.sampled_from(WORDS), st.text(max_size=4))
+text = st.one_of(st.sampled_from([*WORDS, *NULLS]), st.text(max_size=4))
 
 TRAINED: dict[str, st.SearchStrategy[Any]] = {
     "integer": whole,
@@ -59,10 +60,11 @@ offsets = st.sampled_from(["", "Z", "+00:00", "+05:30", "-11:00", "+14:00"])
 strange: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.booleans(), whole, numbers, text, st.integers(), st.just([]), st.just({}),
     st.sampled_from(["", " ", "\u2003", "\x1c", " a ", "1", "1.5", "true", "2026-02-30"]),
+    st.sampled_from(["NA", " ? "]),
     st.sampled_from([math.inf, -math.inf, math.nan]),
 )  # fmt: skip
 ASKED: dict[str, st.SearchStrategy[Any]] = {
-    "integer": whole | whole.map(float),
+    "integer": whole | st.integers(-(2**60), 2**60).map(float),
     "float": numbers | whole,
     "boolean": st.booleans() | st.sampled_from([0, 1]),
     "string": text,
@@ -130,9 +132,9 @@ class Case:
         preprocessor = Preprocessor({"x": self.kind}, **self.options)
         preprocessor.fit(frame, np.arange(size) % max(2, self.options["classes"]))
         learned = read_document(json.loads(dump_json(preprocessor_document(preprocessor))))
-        found = Compiled({"x": self.column}, learned).features(self.rows)
+        found = Compiled({"x": self.column}, NULLS, learned).features(self.rows)
         try:
-            checked = Checker({"x": self.column}).frame(self.rows)
+            checked = Checker({"x": self.column}, NULLS).frame(self.rows)
         except Refused as refused:
             return found, refused
         expected = preprocessor.transform(checked)
@@ -195,6 +197,6 @@ def test_features_of_several_columns_stand_in_the_order_of_the_columns() -> None
     preprocessor = Preprocessor(kinds, add_indicator=True).fit(rows)
     inputs = {name: Column(type=kind) for name, kind in kinds.items()}
     asked = Rows(rows.to_dict(as_series=False), 3)
-    found = Compiled(inputs, preprocessor.fitted).features(asked)
+    found = Compiled(inputs, NULLS, preprocessor.fitted).features(asked)
     assert found is not None
     assert np.array_equal(found, preprocessor.transform(rows))
