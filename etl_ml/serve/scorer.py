@@ -71,6 +71,12 @@ class Scorer:
         self.difference = self._asked(self.signature.sample)
         self.inline = self._is_quick()
 
+    def __str__(self) -> str:
+        said = f"{self.model} {self.version} by {self.runtime}"
+        if self.difference is None:
+            return f"{said}, which has no sample to be asked"
+        return f"{said}, answers within {self.difference:.1g} of training's"
+
     def quick(self, rows: Rows) -> Answers | None:
         """The answers to a few rows whose cells are plainly right; None where they are not.
 
