@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from etl_ml.serve.refused import TOO_LARGE, Refused
 from etl_ml.serve.rows import Rows, bounded_count, missing, unreadable
 from etl_ml.spec.error import bounded, listed
+
+if TYPE_CHECKING:
+    from etl_ml.serve.signature import Signature
 
 RECORDS = ("rows", "records", "instances", "dataframe_records")
 SPLIT = ("dataframe_split", "input_data")
@@ -17,17 +21,29 @@ COLUMNAR = ("inputs",)
 # What clients of other servers send along, and what says nothing about rows.
 BESIDE = ("params", "parameters", "signature_name")
 
+_MORE_COLUMNS = 8
 _FORMS = 'a list of records, {"rows": [..]}, {"columns": [..], "data": [..]} or {"column": [..]}'
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, most: int) -> Any:
     """The document in a body.
+
+    Parameters
+    ----------
+    most : values that it may hold, by its commas: a few bytes make an object of sixty
 
     Raises
     ------
     Refused
-        It is no JSON (RFC 8259, so no NaN), or nested more than 1,024 deep.
+        It is no JSON (RFC 8259, so no NaN), nested more than 1,024 deep, or holds too much.
     """
+    if len(body) > most and body.count(b",") > most:
+        raise Refused(
+            "the body holds more values than are read.",
+            status=TOO_LARGE,
+            reason="too_many_rows",
+            expected=f"up to {most:,} values with commas between",
+        )
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -38,12 +54,17 @@ def parse_json(body: bytes) -> Any:
         ) from None
 
 
-def read_json(body: bytes, inputs: Collection[str], most: int) -> Rows:
+def most_values(signature: Signature, rows: int) -> int:
+    """Values that a request of so many rows may hold: a name and a few columns more than needed."""
+    return rows * (len(signature.inputs) + len(signature.ignored) + _MORE_COLUMNS)
+
+
+def read_json(body: bytes, signature: Signature, most: int) -> Rows:
     """The rows in a body.
 
     Parameters
     ----------
-    inputs : the model's columns, which a record may not lack
+    signature : of the model, whose columns a record may not lack
     most : rows that are answered at once
 
     Raises
@@ -51,7 +72,8 @@ def read_json(body: bytes, inputs: Collection[str], most: int) -> Rows:
     Refused
         The body is no JSON, of no known form, or has too many rows.
     """
-    document = parse_json(body)
+    inputs = signature.inputs
+    document = parse_json(body, most_values(signature, most))
     if isinstance(document, list):
         return _records(document, inputs, most)
     if not isinstance(document, dict):

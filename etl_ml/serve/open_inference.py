@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.serve.json_rows import parse_json
+from etl_ml.serve.json_rows import most_values, parse_json
 from etl_ml.serve.rows import Rows, bounded_count, unreadable
 from etl_ml.spec.contract import NUMBERS
 from etl_ml.spec.error import bounded, listed
@@ -66,7 +66,7 @@ class Inference:
     """
 
     def __init__(self, body: bytes, signature: Signature, most: int) -> None:
-        document = parse_json(body)
+        document = parse_json(body, most_values(signature, most))
         if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
             raise unreadable("there is no list of `inputs`.", '{"inputs": [{"name": .., ..}]}')
         self._id = document.get("id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import tempfile
@@ -35,6 +36,7 @@ log = logging.getLogger("etl_ml.serve")
 # Load balancers keep idle connections for a minute; who closes first must not be the service.
 _IDLE_SECONDS = 75
 _STOP_SECONDS = 30
+_OBJECTS = 50_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Factory:
 
     def __call__(self) -> App:
         _logs()
-        return make_app(find_source(self.what), self.settings)
+        made = make_app(find_source(self.what), self.settings)
+        _settle()
+        return made
 
 
 def make_app(source: Source, settings: Settings) -> App:
@@ -86,6 +90,7 @@ def serve(what: str | None, settings: Settings) -> None:
     # A mistake is told before anything listens; several processes load the model each for itself.
     version = first_version(source)
     application = make_app(source, settings) if alone else Factory(what, settings)
+    _settle()
     signer = source.open(version).signed_by
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
@@ -136,6 +141,13 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
     listening.set_inheritable(True)
     return listening
+
+
+def _settle() -> None:
+    """What is loaded stays: a request's many small objects are not to have it looked through."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS, 20, 100)
 
 
 def _logs() -> None:

@@ -165,7 +165,7 @@ class Service:
             return read_csv(body, list(inputs), most, header)
         if kind == PARQUET:
             return read_parquet(body, inputs, most, self._settings.max_unpacked_bytes)
-        return read_json(body, inputs, most)
+        return read_json(body, scorer.signature, most)
 
 
 def _scored(scorer: Scorer, read: Callable[[], Rows]) -> tuple[Rows, Answers]:
