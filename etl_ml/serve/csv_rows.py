@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
-from etl_ml.serve.refused import TOO_LARGE, Refused
+from etl_ml.serve.refused import Refused
 from etl_ml.serve.rows import Rows, bounded_count, unreadable
 
 
@@ -39,7 +39,6 @@ def read_csv(body: bytes, inputs: Sequence[str], most: int, header: bool | None 
     if len(cells) > most:
         raise Refused(
             f"there are more than {most:,} rows.",
-            status=TOO_LARGE,
             reason="too_many_rows",
             expected=f"up to {most:,} rows a request",
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from etl_ml.serve.refused import TOO_LARGE, Refused
+from etl_ml.serve.refused import Refused
 from etl_ml.serve.rows import Rows, bounded_count, missing, unreadable
 from etl_ml.spec.error import bounded, listed
 
@@ -40,7 +40,6 @@ def parse_json(body: bytes, most: int) -> Any:
     if len(body) > most and body.count(b",") > most:
         raise Refused(
             "the body holds more values than are read.",
-            status=TOO_LARGE,
             reason="too_many_rows",
             expected=f"up to {most:,} values with commas between",
         )

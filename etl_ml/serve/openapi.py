@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.serve.json_rows import RECORDS, SPLIT
@@ -23,9 +26,9 @@ _LARGEST = 1.7976931348623157e308
 _REFUSALS = {
     400: "The body is not in the format that it says.",
     408: "The request did not arrive in time.",
-    413: "The body or its rows are too many.",
+    413: "The body is too large.",
     415: "The body's type is not read.",
-    422: "A column is missing or unknown, or a cell breaks the contract; says which.",
+    422: "A column is missing or unknown, a cell breaks the contract, or rows are too many.",
     503: "Too much is being worked on, or an answer took too long; try again.",
 }
 _UNKNOWN = {404: "There is no such model here."}
@@ -41,8 +44,8 @@ def operation(kind: str, path: str) -> dict[str, Any]:
     else:
         body = {
             JSON: {"schema": _ref("Rows")},
-            CSV: {"schema": {"type": "string", "description": "With or without a header."}},
-            PARQUET: {"schema": {"type": "string", "format": "binary"}},
+            CSV: {"schema": {"type": "string"}},
+            PARQUET: {},
         }
         refusals = _errors(_REFUSALS)
         answer = {JSON: {"schema": _ref("Answers")}, CSV: {"schema": {"type": "string"}}}
@@ -111,9 +114,15 @@ def _complete(operation: Schema, path: str, scorer: Scorer, settings: Settings) 
         "split": {"value": {"columns": names, "data": cells}},
         "columns": {"value": {name: [row[name] for row in rows] for name in names}},
     }
-    lines = [names, *cells]
-    text = "\n".join(",".join("" if c is None else str(c) for c in line) for line in lines)
-    content[CSV]["example"] = f"{text}\n"
+    header, *lines = _csv_lines([names, *cells])
+    content[CSV]["example"] = "".join(f"{line}\n" for line in (header, *lines))
+    # JSON schema has no words for what a table must keep: of all that is taken, these rows.
+    rows_again = "|".join(map(_escaped, lines))
+    content[CSV]["schema"] = {
+        "type": "string",
+        "pattern": f"^{_escaped(header)}(\n({rows_again}))+\n?$",
+        "description": "Rows like these, with or without the header.",
+    }
 
 
 def _inference_example(rows: list[dict[str, Any]], signature: Signature) -> Schema:
@@ -205,9 +214,12 @@ def _rows_schema(signature: Signature, settings: Settings) -> Schema:
 
 
 def _cell_schema(name: str, signature: Signature) -> Schema:
-    column = signature.inputs[name]
-    schema = _value_schema(column, sorted(signature.null_values))
-    return _nullable(schema) if column.nullable else schema
+    column, nulls = signature.inputs[name], sorted({"", *signature.null_values})
+    schema = _value_schema(column, nulls)
+    if not column.nullable:
+        return schema
+    texts = column.type in TEXTS or column.type in MOMENTS
+    return {"anyOf": [schema, {"type": "null"}, *([{"enum": nulls}] if texts else [])]}
 
 
 def _value_schema(column: Column, nulls: list[str]) -> Schema:
@@ -252,7 +264,7 @@ def _inference_schema(signature: Signature, settings: Settings) -> Schema:
                     "shape": {"enum": [[1], [1, 1]]},
                     "data": {**one, "items": _cell_schema(name, signature)},
                 },
-                {"parameters": {"type": "object"}},
+                others=True,
             )
         )
     names = ["prediction", *(["probabilities"] if signature.classes else [])]
@@ -262,15 +274,9 @@ def _inference_schema(signature: Signature, settings: Settings) -> Schema:
         "minItems": len(inputs),
         "maxItems": len(inputs),
     }
-    outputs = _list(_object({"name": {"enum": names}}, {"parameters": {"type": "object"}}))
-    return _object(
-        {"inputs": tensors},
-        {
-            "id": {"type": "string", "maxLength": 256},
-            "outputs": outputs,
-            "parameters": {"type": "object"},
-        },
-    )
+    outputs = _nullable(_list(_object({"name": {"enum": names}}, others=True)))
+    optional = {"id": _nullable({"type": "string", "maxLength": 256}), "outputs": outputs}
+    return _object({"inputs": tensors}, optional, others=True)
 
 
 def _label_schema(signature: Signature) -> Schema:
@@ -282,12 +288,14 @@ def _errors(told: dict[int, str]) -> dict[int, Any]:
     return {status: {"description": text, "content": content} for status, text in told.items()}
 
 
-def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> Schema:
+def _object(
+    required: dict[str, Any], optional: dict[str, Any] | None = None, *, others: bool = False
+) -> Schema:
     return {
         "type": "object",
         "properties": required | (optional or {}),
         "required": list(required),
-        "additionalProperties": False,
+        "additionalProperties": others,
     }
 
 
@@ -297,6 +305,17 @@ def _list(items: Schema) -> Schema:
 
 def _nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _csv_lines(rows: list[list[Any]]) -> list[str]:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().splitlines()
+
+
+def _escaped(text: str) -> str:
+    """As a regular expression of ECMA 262, which `re.escape` is not."""
+    return re.sub(r"[\\^$.*+?()\[\]{}|/]", r"\\\g<0>", text)
 
 
 def _ref(name: str) -> Schema:

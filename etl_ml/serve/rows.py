@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from etl_ml.serve.refused import BAD_REQUEST, TOO_LARGE, Refused
+from etl_ml.serve.refused import BAD_REQUEST, Refused
 from etl_ml.spec.contract import RESERVED
 from etl_ml.spec.error import bounded, listed, nearest
 
@@ -88,7 +88,6 @@ def bounded_count(count: int, most: int) -> int:
     if count > most:
         raise Refused(
             f"{count:,} rows are more than are answered at once.",
-            status=TOO_LARGE,
             reason="too_many_rows",
             expected=f"up to {most:,} rows a request",
         )

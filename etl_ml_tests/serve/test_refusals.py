@@ -233,5 +233,5 @@ def test_too_many_rows_are_refused_in_every_format(loans_lake: Path) -> None:
             service.post(lines.encode(), kind="text/csv"),
             service.post(table.getvalue(), kind="application/octet-stream"),
         ]
-    assert [reply.status for reply in replies] == [413] * 5
+    assert [reply.status for reply in replies] == [422] * 5
     assert all("up to 2 rows" in json.loads(reply.body)["expected"] for reply in replies)
