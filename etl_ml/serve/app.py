@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -32,8 +34,17 @@ _MODEL = re.compile(r"/v2/models/[^/]+(?P<version>/versions/[^/]+)?(?P<rest>/inf
 
 def create_app(service: Service, settings: Settings, metrics: Metrics) -> App:
     """The service as an ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
     app = FastAPI(
-        title="etl_ml scoring service", version=__version__, default_response_class=Response
+        title="etl_ml scoring service",
+        version=__version__,
+        lifespan=lifespan,
+        default_response_class=Response,
     )
     _add_scoring(app, service)
     _add_open_inference(app, service)

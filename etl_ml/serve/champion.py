@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("etl_ml.serve")
 
 _LONGEST_PAUSE = 300.0
+_CLOSE_SECONDS = 10.0
 
 
 class Champion:
@@ -36,6 +37,8 @@ class Champion:
 
     def __init__(self, source: Source, settings: Settings, metrics: Metrics) -> None:
         self._source, self._settings, self._metrics = source, settings, metrics
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
         self._failures = 0
         self._again = 0.0
         self._told = ""
@@ -45,11 +48,17 @@ class Champion:
 
     def follow(self) -> None:
         """Look for a new champion from time to time, in a thread that ends with the process."""
-        threading.Thread(target=self._follow, name="champion", daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more; a thread that is cut off inside a library takes the process with it."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
 
     def _follow(self) -> None:
-        while True:
-            time.sleep(self._settings.poll_seconds)
+        while not self._over.wait(self._settings.poll_seconds):
             self.refresh()
 
     def refresh(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import socket
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
@@ -114,6 +115,9 @@ def serve(what: str | None, settings: Settings) -> None:
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
         if alone:
+            # uvicorn ends in order, and then by the signal that it was sent: that would be a crash.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
             Server(config).run(sockets=[listening])
         else:
             Multiprocess(config, sockets=[listening]).run()

@@ -48,6 +48,9 @@ class Observer(Protocol):
         answers : to these rows
         """
 
+    def close(self) -> None:
+        """No more will come."""
+
 
 class Service:
     """Answers requests with the champion, on the event loop where that is quick, else in a thread.
@@ -134,6 +137,12 @@ class Service:
     def count(self, refused: Refused) -> None:
         """Note that a request was refused."""
         self._metrics.refused.labels(refused.reason).inc()
+
+    def close(self) -> None:
+        """End what runs beside the requests, which have been answered."""
+        self.champion.close()
+        for observer in self._observers:
+            observer.close()
 
     async def _answered(self, scorer: Scorer, body: bytes, read: Callable[[], Rows]) -> Answers:
         rows, answers = await self._asked(scorer, body, read)

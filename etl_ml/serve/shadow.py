@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("etl_ml.serve")
 
 _WAITING = 256
+_CLOSE_SECONDS = 10.0
 
 
 class Shadow:
@@ -30,8 +32,9 @@ class Shadow:
 
     def __init__(self, scorer: Scorer, metrics: Metrics) -> None:
         self.scorer, self._metrics = scorer, metrics
-        self._waiting: queue.Queue[tuple[Rows, Answers]] = queue.Queue(_WAITING)
-        threading.Thread(target=self._work, name="shadow", daemon=True).start()
+        self._waiting: queue.Queue[tuple[Rows, Answers] | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+        self._thread.start()
 
     def observe(self, rows: Rows, answers: Answers) -> None:
         """Take rows and the champion's answers to them, without waiting."""
@@ -40,9 +43,17 @@ class Shadow:
         except queue.Full:
             self._count("dropped", rows.count)
 
+    def close(self) -> None:
+        """Ask no more; a thread that is cut off inside a library takes the process with it."""
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        self._waiting.put(None)
+        self._thread.join(_CLOSE_SECONDS)
+
     def _work(self) -> None:
-        while True:
-            rows, answers = self._waiting.get()
+        while (asked := self._waiting.get()) is not None:
+            rows, answers = asked
             try:
                 self._compare(rows, answers)
             except Refused:  # its contract is another one

@@ -14,6 +14,7 @@ from etl_ml.deploy.folder import Folder
 from etl_ml.deploy.package import MANIFEST
 from etl_ml.lake import Lake, Log, open_lake
 from etl_ml.lake.lake import default_url, version_name
+from etl_ml.lake.stores import is_remote
 from etl_ml.spec.error import EtlMlError, nearest
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -123,8 +124,13 @@ def find_source(what: str | None = None) -> Source:
         )
     if _NAME.fullmatch(what):
         return _registry(what)
-    if "://" in what and not what.startswith("file://"):
+    if is_remote(what):
         return Published(published(what))
+    if "://" in what and not what.startswith("file://"):
+        raise NothingToServe(
+            f"nothing is served from {what.partition('://')[0][:20]}://.",
+            fix="name a pipeline, a folder, s3://bucket/prefix/pipeline or the like of az:// or gs://",
+        )
     folder = Path(os.path.abspath(Path(what.removeprefix("file://")).expanduser()))
     if not folder.is_dir():
         raise NothingToServe(
