@@ -25,6 +25,49 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 
 @app.command()
+def init(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A file, a glob or a URL of files (CSV, Parquet, JSON lines); or mongodb://, "
+            "mysql://, postgresql://, sqlite:///, with --table.",
+        ),
+    ],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the pipeline; by default the file's or table's.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Of a database; for MongoDB `database.collection`.")
+    ] = None,
+) -> None:
+    """Look at data and write a pipeline for it that runs at once.
+
+    Types, nulls, ranges, keys, the task, the positive class, the time column, and columns that
+    should not be features are inferred from a sample; comments say why.
+
+    For example: etl-ml init customers.csv --target churned
+    """
+    from etl_ml.cli.init import init_pipeline
+
+    init_pipeline(data, target, name, table)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a defs.yaml, for editors.
+
+    For example: etl-ml schema > pipeline.schema.json
+    """
+    import sys
+
+    from etl_ml.cli.schema import schema_text
+
+    sys.stdout.write(schema_text())
+
+
+@app.command()
 def show(
     pipeline: PipelineName,
     asset: Annotated[str | None, typer.Argument(help="One asset; all of them by default.")] = None,

@@ -23,6 +23,24 @@ class DagsterProject:
     root: Path
     module: str
 
+    def defs(self) -> Path:
+        """The folder of the pipelines.
+
+        Raises
+        ------
+        EtlMlError
+            The root module is where nothing can be found.
+        """
+        package = self.module.partition(".")[0]
+        for root in (self.root, self.root / "src"):
+            if (root / package).is_dir():
+                return root / package / "defs"
+        raise EtlMlError(
+            f"the project's module {package!r} is neither here nor under src/.",
+            where=str(self.root / "pyproject.toml"),
+            fix="correct root_module under [tool.dg.project]",
+        )
+
     def lake(self) -> Lake:
         return open_lake(default_url(self.root))
 

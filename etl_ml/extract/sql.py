@@ -74,6 +74,7 @@ class _SqlReader:
         self._table = database.table(columns)
         self.schema = self._table.schema
         own = self._again(database.primary_key, backoff)
+        self.own_key = tuple(own)
         wanted = [source.partition_column] if source.partition_column else own or list(key)
         self._key = [self._known(name) for name in wanted]
         self._never_null = bool(own) and not source.partition_column

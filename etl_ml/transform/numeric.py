@@ -49,9 +49,9 @@ def filled_name(name: str) -> str:
 
 def learn_limits(values: pl.Series, method: str, factor: float, action: str) -> dict[str, Any]:
     """Limits of the values that are there: none, quartile fences or standard deviations."""
-    known = values.drop_nulls().to_numpy()
     clip = action == "clip"
-    if not len(known) or method == "none":
+    known = values.drop_nulls().to_numpy() if method != "none" else np.empty(0)
+    if not len(known):
         return {"low": None, "high": None, "clip": clip}
     if method == "iqr":
         low, high = map(float, np.quantile(known, [0.25, 0.75]))
