@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -215,6 +215,74 @@ def predict(
     if version is not None and not version.isdecimal():
         raise typer.BadParameter(f"{version!r} is not a number", param_hint="--version")
     predict_file(pipeline, rows, output, version)
+
+
+def _option(text: str, name: str) -> Any:
+    return typer.Option(help=text, envvar=f"ETL_ML_SERVE_{name}")
+
+
+@app.command()
+def serve(
+    pipeline: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PIPELINE|URL",
+            help="A pipeline of the lake, a target's URL with the pipeline, or a package's folder; "
+            "by default the model that SageMaker or Azure ML mounted.",
+            envvar="ETL_ML_SERVE_MODEL",
+        ),
+    ] = None,
+    host: Annotated[str | None, _option("Address; 0.0.0.0 for all.", "HOST")] = None,
+    port: Annotated[int | None, _option("8080; 0 for any that is free.", "PORT")] = None,
+    shadow: Annotated[
+        str | None, _option("A version that is asked too, and not answered.", "SHADOW")
+    ] = None,
+    workers: Annotated[int | None, _option("Processes; 1.", "WORKERS")] = None,
+    threads: Annotated[int | None, _option("For larger requests; 2.", "THREADS")] = None,
+    max_body_bytes: Annotated[
+        int | None, _option("Of a request; 6291456.", "MAX_BODY_BYTES")
+    ] = None,
+    max_rows: Annotated[int | None, _option("Of a request; 10000.", "MAX_ROWS")] = None,
+    max_seconds: Annotated[float | None, _option("For a request; 30.", "MAX_SECONDS")] = None,
+    max_concurrency: Annotated[
+        int | None, _option("Requests worked on at once; 64.", "MAX_CONCURRENCY")
+    ] = None,
+    max_connections: Annotated[
+        int | None, _option("Open connections; 1000.", "MAX_CONNECTIONS")
+    ] = None,
+    poll_seconds: Annotated[
+        float | None, _option("Between looks for a new champion; 10.", "POLL_SECONDS")
+    ] = None,
+    unknown_columns: Annotated[
+        str | None, _option("fail, or drop what the contract does not know.", "UNKNOWN_COLUMNS")
+    ] = None,
+    access_log: Annotated[bool | None, _option("A line a request.", "ACCESS_LOG")] = None,
+) -> None:
+    """Serve the champion over HTTP, and each one that follows it.
+
+    With ETL_ML_SERVE_TOKEN in the environment, requests must carry it as a bearer token. Stops on
+    SIGTERM or Ctrl-C when it has answered what came in.
+
+    For example: etl-ml serve phishing --port 8080
+    """
+    from etl_ml.cli.serve import serve_model
+
+    serve_model(
+        pipeline,
+        host=host,
+        port=port,
+        shadow=shadow,
+        workers=workers,
+        threads=threads,
+        max_body_bytes=max_body_bytes,
+        max_rows=max_rows,
+        max_seconds=max_seconds,
+        max_concurrency=max_concurrency,
+        max_connections=max_connections,
+        poll_seconds=poll_seconds,
+        unknown_columns=unknown_columns,
+        access_log=access_log,
+    )
 
 
 @app.command()

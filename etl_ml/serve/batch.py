@@ -22,7 +22,7 @@ from etl_ml.spec.error import EtlMlError, listed
 from etl_ml.spec.source import Source
 from etl_ml.train.metrics import decide
 from etl_ml.train.trusted import read_model
-from etl_ml.validate.inputs import check_columns, check_inputs
+from etl_ml.validate.inputs import InputRules, check_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ class BatchScorer:
         said = json.loads(package.read("signature.json"))
         self.columns = inputs_of(said)
         self.key: list[str] = said["key"]
-        self._nulls: list[str] = said["null_values"]
+        self._rules = InputRules(self.columns, said["null_values"])
         self._model = read_model(
             package.read("model.skops"), pipeline, name=f"{package.url}/model.skops"
         )
@@ -100,7 +100,7 @@ class BatchScorer:
             `probability_<label>` for each class; `model_version`; and `reasons`, which a row has
             that breaks the contract and therefore gets no prediction.
         """
-        inputs = check_inputs(rows, self.columns, self._nulls)
+        inputs = self._rules.check(rows)
         found = self._answered(inputs.values.filter(inputs.good))
         if not inputs.good.all():  # null where nothing was asked
             place = pl.when(inputs.good).then(inputs.good.cum_sum() - 1)

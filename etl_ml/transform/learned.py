@@ -101,8 +101,8 @@ class Learned:
         numbers = frame.select(plan.expressions)
         columns = [(place, numbers[str(place)].to_numpy()) for place in plan.places]
         codes = [
-            (place, codes_of(frame[name], self.by_column[name]))
-            for name, place in plan.one_hot.items()
+            (place, width, codes_of(frame[name], self.by_column[name]))
+            for name, (place, width) in plan.one_hot.items()
         ]
         features = np.empty((len(frame), plan.width), np.float32)
         # Column by column a table is written to memory as often as it has columns.
@@ -110,9 +110,8 @@ class Learned:
             block = features[start : start + _BLOCK]
             for place, values in columns:
                 block[:, place] = values[start : start + _BLOCK]
-            for place, each in codes:
+            for place, width, each in codes:
                 # One code a row, and one cell set: no comparison of text for each category.
-                width = plan.widths[place]
                 block[:, place : place + width] = 0.0
                 of_block = each[start : start + _BLOCK]
                 known = np.flatnonzero(of_block >= 0)
@@ -130,22 +129,21 @@ class Learned:
 
     @cached_property
     def _plan(self) -> _Plan:
-        one_hot: dict[str, int] = {}
-        widths: dict[int, int] = {}
+        one_hot: dict[str, tuple[int, int]] = {}
         wanted: dict[int, pl.Expr] = {}
         place = 0
         for name in self.kinds:
-            widths[place] = len(self._names(name))
+            width = len(self._names(name))
             if self._is_one_hot(name):
-                one_hot[name] = place
+                one_hot[name] = place, width
             else:
                 wanted |= dict(enumerate(self._expressions(name).values(), start=place))
-            place += widths[place]
+            place += width
         expressions = [
             expression.clip(-FLOAT32, FLOAT32).cast(pl.Float32).alias(str(place))
             for place, expression in wanted.items()
         ]
-        return _Plan(place, one_hot, widths, list(wanted), expressions)
+        return _Plan(place, one_hot, list(wanted), expressions)
 
     def _is_one_hot(self, name: str) -> bool:
         return self.by_column[name].get("encode") == "one_hot"
@@ -179,14 +177,12 @@ class Learned:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How many features there are, where one-hot columns begin, and the expressions of the rest.
-
-    `widths` is how many features begin at a place.
+    """How many features there are, where one-hot columns begin and how many features they have,
+    and the places and expressions of the rest.
     """
 
     width: int
-    one_hot: Mapping[str, int]
-    widths: Mapping[int, int]
+    one_hot: Mapping[str, tuple[int, int]]
     places: Sequence[int]
     expressions: Sequence[pl.Expr]
 

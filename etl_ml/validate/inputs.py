@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import narwhals as nw
 import polars as pl
@@ -34,6 +35,15 @@ class Inputs:
     reasons: pl.Series
 
 
+@dataclass(frozen=True)
+class Broken:
+    """The first cell that breaks a rule: its row, its column, and the rule's name."""
+
+    row: int
+    column: str
+    rule: str
+
+
 def check_columns(names: Collection[str], columns: Collection[str], where: str) -> None:
     """Raise MissingInputs if a column is absent, with its nearest match; others do not matter."""
     missing = [name for name in columns if name not in names]
@@ -48,44 +58,83 @@ def check_columns(names: Collection[str], columns: Collection[str], where: str) 
         )
 
 
-def check_inputs(
-    rows: pl.DataFrame, columns: Mapping[str, Column], null_values: Collection[str] = ()
-) -> Inputs:
-    """Cast and check rows; none is dropped.
+class InputRules:
+    """The contract of a model's inputs; put together once for each set of types that rows have.
 
     Parameters
     ----------
-    rows : frame of n rows with the columns by name, in any types
+    columns : the feature columns by name, with their types and limits
     null_values : texts that mean null
     """
-    expressions: list[pl.Expr] = []
-    rules: list[Rule] = []
-    for name, column in columns.items():
-        source = rows.schema[name]
-        content, there = present(pl.col(name), source, null_values)
-        value = cast(content, source, column).cast(polars_type(column.type))
-        expressions += [value.alias(name), there.alias(f"_present {name}")]
-        rules += rules_of(
-            name,
-            column,
-            value=name,
-            present=f"_present {name}",
-            required=not column.nullable,
-            repeated=None,
-            casts=always_casts(source, column),
-        )
-    checked = rows.select(expressions)
-    broken = [rule.breaks for rule in rules if rule.breaks is not None]
-    bad = nw.any_horizontal(*broken, ignore_nulls=True) if broken else nw.lit(False)
-    good = nw.from_native(checked).select((~bad).alias("good")).to_native()["good"]
-    if len(good) != len(rows):  # of no column at all, a literal is one row
-        good = pl.repeat(True, len(rows), eager=True)
-    reasons = pl.Series("reasons", [None] * len(rows), pl.String)
-    if not good.all():
+
+    def __init__(self, columns: Mapping[str, Column], null_values: Collection[str] = ()) -> None:
+        self._columns, self._nulls = columns, tuple(null_values)
+        self._plan = lru_cache(maxsize=16)(self._plan_of)
+
+    def check(self, rows: pl.DataFrame) -> Inputs:
+        """Cast and check n rows with the columns by name, in any types; none is dropped."""
+        plan, checked, good = self._checked(rows)
+        reasons = pl.Series("reasons", [None] * len(rows), pl.String)
+        if not good.all():
+            flagged = nw.from_native(checked).select(*plan.flags).to_native()
+            said = [pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in plan.rules]
+            reasons = flagged.select(
+                pl.when(~good).then(pl.concat_str(said, separator="; ", ignore_nulls=True))
+            ).to_series()
+        return Inputs(checked.select(list(self._columns)), good, reasons.alias("reasons"))
+
+    def values(self, rows: pl.DataFrame) -> pl.DataFrame | Broken:
+        """The values of rows that all keep the rules, else the first rule that is broken."""
+        plan, checked, good = self._checked(rows)
+        if good.all():
+            return checked.select(list(self._columns))
+        place = int(good.arg_min() or 0)
+        flagged = nw.from_native(checked[place]).select(*plan.flags).to_native().row(0)
+        rule = next(rule for rule, broken in zip(plan.rules, flagged, strict=True) if broken)
+        return Broken(place, rule.column or "", rule.name)
+
+    def _checked(self, rows: pl.DataFrame) -> tuple[_Plan, pl.DataFrame, pl.Series]:
+        plan = self._plan(tuple(rows.schema[name] for name in self._columns))
+        checked = rows.select(plan.expressions)
+        good = nw.from_native(checked).select(plan.good).to_native()["good"]
+        if len(good) != len(rows):  # of no column at all, a literal is one row
+            good = pl.repeat(True, len(rows), eager=True)
+        return plan, checked, good
+
+    def _plan_of(self, types: tuple[pl.DataType, ...]) -> _Plan:
+        expressions: list[pl.Expr] = []
+        rules: list[Rule] = []
+        for (name, column), source in zip(self._columns.items(), types, strict=True):
+            content, there = present(pl.col(name), source, self._nulls)
+            value = cast(content, source, column).cast(polars_type(column.type))
+            expressions += [value.alias(name), there.alias(f"_present {name}")]
+            rules += rules_of(
+                name,
+                column,
+                value=name,
+                present=f"_present {name}",
+                required=not column.nullable,
+                repeated=None,
+                casts=always_casts(source, column),
+            )
+        broken = [rule.breaks for rule in rules if rule.breaks is not None]
+        bad = nw.any_horizontal(*broken, ignore_nulls=True) if broken else nw.lit(False)
         flags = [rule.broken.alias(rule.flag) for rule in rules]
-        flagged = nw.from_native(checked).select(*flags).to_native()
-        said = [pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in rules]
-        reasons = flagged.select(
-            pl.when(~good).then(pl.concat_str(said, separator="; ", ignore_nulls=True))
-        ).to_series()
-    return Inputs(checked.select(list(columns)), good, reasons.alias("reasons"))
+        return _Plan(expressions, rules, flags, (~bad).alias("good"))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Values and presence of each column, the rules, where each is broken, and where none is."""
+
+    expressions: list[pl.Expr]
+    rules: list[Rule]
+    flags: list[nw.Expr]
+    good: nw.Expr
+
+
+def check_inputs(
+    rows: pl.DataFrame, columns: Mapping[str, Column], null_values: Collection[str] = ()
+) -> Inputs:
+    """Cast and check rows; see `InputRules`."""
+    return InputRules(columns, null_values).check(rows)

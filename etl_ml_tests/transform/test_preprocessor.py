@@ -283,6 +283,12 @@ def test_a_category_without_any_value_has_no_level(encode: str, width: int) -> N
     assert ours.transform(pl.DataFrame({"x": ["a", None]})).tolist() == [[-1.0] * width] * 2
 
 
+def test_a_category_without_any_level_leaves_its_neighbours_features_alone() -> None:
+    rows = pl.DataFrame({"x": [None, None], "y": [1.0, 2.0]}, schema_overrides={"x": pl.String})
+    ours = Preprocessor({"x": "category", "y": "float"}, encode="one_hot").fit(rows)
+    assert ours.transform(rows).tolist() == [[1.0], [2.0]]
+
+
 @pytest.mark.parametrize("value", [0.1, 0.0, -7.3, 1e15, 1e-300, 123456.789])
 @pytest.mark.parametrize("scale", ["standard", "robust", "minmax"])
 def test_a_constant_column_is_centred_and_not_blown_up(scale: str, value: float) -> None:
