@@ -105,12 +105,13 @@ def _cell(column: Column, name: str, learned: Learned, nulls: frozenset[str]) ->
 def _number(column: Column, learned: Mapping[str, Any]) -> Cell:
     """Integers, floats and booleans: within limits, filled, scaled."""
     low, high, clips = learned["low"], learned["high"], learned["clip"]
-    center, scale, indicator = learned["center"], learned["scale"], learned["indicator"]
+    # A column is divided by multiplying it, and one bit decides on which side of a split it falls.
+    center, factor, indicator = learned["center"], 1.0 / learned["scale"], learned["indicator"]
     keeps, nullable = _rules(column), column.nullable
     typed = {"integer": _integer, "boolean": _boolean}.get(column.type, _float)
 
     def features(value: float) -> float:
-        scaled = (value - center) / scale
+        scaled = (value - center) * factor
         return FLOAT32 if scaled > FLOAT32 else -FLOAT32 if scaled < -FLOAT32 else scaled
 
     missing = [features(learned["fill"]), *([1.0] if indicator else [])]

@@ -83,8 +83,13 @@ def learn_scale(filled: Array, how: str) -> tuple[float, float]:
         return center, (0.0 if scale <= len(filled) * _EPSILON * abs(center) else scale) or 1.0
     if how == "robust":
         low, middle, high = map(float, np.quantile(filled, [0.25, 0.5, 0.75]))
-        return middle, (high - low) or 1.0
-    return float(filled.min()), (float(filled.max()) - float(filled.min())) or 1.0
+        return middle, _divisor(high - low)
+    return float(filled.min()), _divisor(float(filled.max()) - float(filled.min()))
+
+
+def _divisor(spread: float) -> float:
+    """What is as good as constant is not divided: its own rounding would become the feature."""
+    return spread if spread >= 10 * _EPSILON else 1.0
 
 
 def learn_neighbours(values: pl.DataFrame) -> Any:

@@ -14,6 +14,8 @@ from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.validate.casting import always_casts, cast, polars_type, present
 from etl_ml.validate.rules import Rule, rules_of
 
+_OF_NULLS = ("type", "nullable")
+
 
 class MissingInputs(EtlMlError):
     """Rows without a column that the model needs."""
@@ -85,13 +87,27 @@ class InputRules:
 
     def values(self, rows: pl.DataFrame) -> pl.DataFrame | Broken:
         """The values of rows that all keep the rules, else the first rule that is broken."""
+        plan = self._plan(tuple(rows.schema[name] for name in self._columns))
+        values = rows.select(plan.expressions[::2])
+        if self._all_keep(rows, values, plan):
+            return values
         plan, checked, good = self._checked(rows)
-        if good.all():
-            return checked.select(list(self._columns))
+        if good.all():  # what was null without a null: NaN, or text that means it
+            return values
         place = int(good.arg_min() or 0)
         flagged = nw.from_native(checked[place]).select(*plan.flags).to_native().row(0)
         rule = next(rule for rule, broken in zip(plan.rules, flagged, strict=True) if broken)
         return Broken(place, rule.column or "", rule.name)
+
+    def _all_keep(self, rows: pl.DataFrame, values: pl.DataFrame, plan: _Plan) -> bool:
+        """Whether rows surely keep all rules, by a few numbers for all of them."""
+        for name, column in self._columns.items():
+            nulls = values[name].null_count()
+            if nulls > (rows[name].null_count() if column.nullable else 0):
+                return False
+        if plan.limits is None:
+            return True
+        return not nw.from_native(values).select(plan.limits.any()).item()
 
     def _checked(self, rows: pl.DataFrame) -> tuple[_Plan, pl.DataFrame, pl.Series]:
         plan = self._plan(tuple(rows.schema[name] for name in self._columns))
@@ -118,19 +134,24 @@ class InputRules:
                 casts=always_casts(source, column),
             )
         broken = [rule.breaks for rule in rules if rule.breaks is not None]
+        limits = [r.breaks for r in rules if r.breaks is not None and r.name not in _OF_NULLS]
         bad = nw.any_horizontal(*broken, ignore_nulls=True) if broken else nw.lit(False)
         flags = [rule.broken.alias(rule.flag) for rule in rules]
-        return _Plan(expressions, rules, flags, (~bad).alias("good"))
+        beyond = nw.any_horizontal(*limits, ignore_nulls=True) if limits else None
+        return _Plan(expressions, rules, flags, (~bad).alias("good"), beyond)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Values and presence of each column, the rules, where each is broken, and where none is."""
+    """Value and presence of each column in turn, the rules, where each is broken, where none is,
+    and where one is that looks at the value.
+    """
 
     expressions: list[pl.Expr]
     rules: list[Rule]
     flags: list[nw.Expr]
     good: nw.Expr
+    limits: nw.Expr | None
 
 
 def check_inputs(

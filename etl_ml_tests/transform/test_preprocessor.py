@@ -289,6 +289,16 @@ def test_a_category_without_any_level_leaves_its_neighbours_features_alone() -> 
     assert ours.transform(rows).tolist() == [[1.0], [2.0]]
 
 
+@pytest.mark.parametrize("scale", ["standard", "robust", "minmax"])
+@pytest.mark.parametrize("spread", [5e-324, 1e-310, 1e-17, 1e-15, 1e-14])
+def test_a_column_that_is_nearly_constant_is_scaled_as_scikit_learn_does(
+    scale: str, spread: float
+) -> None:
+    column = np.linspace(0, spread, 9)[:, None]
+    peer = clone(SCALERS[scale]).fit_transform(column)
+    assert np.allclose(one(column.ravel(), scale=scale), peer, atol=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.1, 0.0, -7.3, 1e15, 1e-300, 123456.789])
 @pytest.mark.parametrize("scale", ["standard", "robust", "minmax"])
 def test_a_constant_column_is_centred_and_not_blown_up(scale: str, value: float) -> None:
