@@ -22,13 +22,15 @@ class UnreadableVersion(EtlMlError):
 class TableRef:
     """A table at one of its versions; `path` is relative to the lake.
 
-    `content` is `Table.content()`, by which the rows are known again.
+    `content` is what its rows amount to (`content_of`), by which they are known again; `seal` what
+    the store said of them when they were committed (`Scan`).
     """
 
     path: str
     delta_version: int
     rows: int
     content: str | None = None
+    seal: str | None = None
 
 
 @dataclass(frozen=True)

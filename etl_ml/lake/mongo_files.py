@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unreachable
+from etl_ml.lake.pieces import PIECE, Data, Piece, Stored, pieces_of, size_of
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class MongoFiles:
                 if self.get(name) != data:
                     raise AlreadyExists(name) from None
 
-    def put(self, name: str, data: bytes | Path) -> None:
+    def put(self, name: str, data: Data) -> None:
         with self._asking("written", name):
             document = self._stored(name, data)
             before = self._names.find_one_and_replace({"_id": name}, document, upsert=True)
@@ -73,6 +73,29 @@ class MongoFiles:
                     if self._names.find_one({"_id": name}) == found:
                         return None
                     # Replaced between the two questions.
+
+    def stream(self, name: str, most: int) -> Stored | None:
+        with self._asking("read", name):
+            found = self._names.find_one({"_id": name})
+        if found is None:
+            return None
+        if found["bytes"] > most:
+            raise TooLarge(name, found["bytes"])
+        return Stored(found["bytes"], self._pieces(found))
+
+    def _pieces(self, found: Mapping[str, Any]) -> Iterator[Piece]:
+        from gridfs.errors import GridFSError
+
+        if "file" not in found:
+            yield bytes(found["data"])
+            return
+        with self._asking("read", found["_id"]):
+            try:
+                with self._files.open_download_stream(found["file"]) as stored:
+                    while piece := stored.read(PIECE):
+                        yield piece
+            except GridFSError:  # chunks that are gone, or too many: the hash will not be right
+                return
 
     def delete(self, name: str) -> None:
         with self._asking("removed", name):
@@ -106,9 +129,9 @@ class MongoFiles:
 
         return GridFSBucket(self._database, bucket_name="lake", chunk_size_bytes=_CHUNK)
 
-    def _stored(self, name: str, data: bytes | Path) -> dict[str, Any]:
+    def _stored(self, name: str, data: Data) -> dict[str, Any]:
         """An object's document; what does not fit into it is in GridFS by now."""
-        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        size = size_of(data)
         document: dict[str, Any] = {
             "_id": name,
             "folder": name.rpartition("/")[0],
@@ -116,11 +139,11 @@ class MongoFiles:
             "modified": datetime.now(UTC),
         }
         if size <= _INLINE:
-            return document | {"data": data if isinstance(data, bytes) else data.read_bytes()}
-        if isinstance(data, bytes):
-            return document | {"file": self._files.upload_from_stream(name, data)}
-        with data.open("rb") as stream:
-            return document | {"file": self._files.upload_from_stream(name, stream)}
+            return document | {"data": b"".join(pieces_of(data))}
+        with self._files.open_upload_stream(name) as sink:
+            for piece in pieces_of(data):
+                sink.write(bytes(piece))
+        return document | {"file": sink._id}
 
     def _drop(self, document: Mapping[str, Any]) -> None:
         from gridfs.errors import NoFile

@@ -12,24 +12,24 @@ Collections of the database, beside GridFS's `lake.files` and `lake.chunks`:
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import Batches, Entry, Moved, Unreachable
+from etl_ml.lake.backend import Entry, Moved, Scan, Unreachable, Written
 from etl_ml.lake.bson_rows import decoded, encoded_rows
+from etl_ml.lake.content import Sum, comparable, together
 from etl_ml.lake.contention import attempts
 from etl_ml.lake.mongo_files import MongoFiles, client_of, unreachable
-from etl_ml.lake.parquet_file import ParquetFile, room, sink
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.source import public
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+    from etl_ml.lake.content import Counted
 
 _BATCH = 1_000
 _ROWS_READ = 10_000
@@ -81,17 +81,7 @@ class MongoBackend(MongoFiles):
         )
         return cls(shown, database)
 
-    def write_table(
-        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
-    ) -> tuple[int, int]:
-        import polars as pl
-
-        if isinstance(rows, pl.LazyFrame):
-            with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
-                file = ParquetFile(Path(folder, "rows.parquet"))
-                with room(Path(folder)):
-                    sink(rows, file.path).collect(engine="streaming")
-                return self.write_table(path, file, metadata)
+    def write_table(self, path: str, rows: Counted, metadata: Mapping[str, str]) -> Written:
         for wait in attempts(path, self.url):
             handle = self.open_table(path) or self.create_table(path, rows.schema)
             try:
@@ -108,7 +98,7 @@ class MongoBackend(MongoFiles):
     def create_table(self, path: str, schema: pa.Schema) -> _Handle:
         from pymongo.errors import DuplicateKeyError
 
-        commit = _commit(path, 0, schema, [], 0, {}, 0)
+        commit = _commit(path, 0, schema, [], 0, {}, 0, Sum(schema.names).content)
         with self._asking("written", path):
             # The one index that reads need; making it again is without effect.
             self._rows(path).create_index("part")
@@ -127,7 +117,7 @@ class MongoBackend(MongoFiles):
             found = self._commits.find_one({"_id": _commit_name(path, version)})
         return dict(found["metadata"]) if found else {}
 
-    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
+    def scan_table(self, path: str, version: int) -> Scan:
         import polars as pl
         from polars.io.plugins import register_io_source
 
@@ -148,7 +138,10 @@ class MongoBackend(MongoFiles):
                 yield frame if predicate is None else frame.filter(predicate)
 
         shape: pl.DataFrame = pl.from_arrow(schema.empty_table())  # type: ignore[assignment]
-        return register_io_source(read, schema=shape.schema)
+        return Scan(register_io_source(read, schema=shape.schema), None)
+
+    def seal(self, path: str, version: int) -> None:
+        """A document has no entity tag: rows are compared with `content` as they are read."""
 
     def _read(
         self, commit: Mapping[str, Any], schema: pa.Schema, wanted: list[str], most: int | None
@@ -157,6 +150,9 @@ class MongoBackend(MongoFiles):
         import pyarrow as pa
 
         path, count = commit["path"], 0
+        # Only whole rows can be compared with what was committed.
+        whole = most is None and set(wanted) == set(schema.names)
+        found = Sum(wanted)
         chosen = pa.schema([schema.field(name) for name in wanted])
         with self._asking("read", path):
             parts = {"part": {"$in": commit["parts"]}}
@@ -165,12 +161,21 @@ class MongoBackend(MongoFiles):
             for document in islice(cursor, most):
                 pending.append(document)
                 if len(pending) == _ROWS_READ:
-                    yield pl.DataFrame(decoded(pending, chosen))
+                    frame = pl.DataFrame(decoded(pending, chosen))
+                    if whole:
+                        found.add(frame)
+                    yield frame
                     count, pending = count + len(pending), []
         count += len(pending)
         if most is None and count != commit["rows"]:
             raise OSError(f"{count} of {commit['rows']} rows are there")
-        yield pl.DataFrame(decoded(pending, chosen))
+        frame = pl.DataFrame(decoded(pending, chosen))
+        if whole:
+            found.add(frame)
+            committed = commit.get("content")
+            if comparable(committed, found.content) and committed != found.content:
+                raise OSError("the rows are not those that were committed")
+        yield frame
 
     def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
         from bson import ObjectId
@@ -215,16 +220,14 @@ class _Handle:
         return dict(self._commit["metadata"])
 
     def scan(self) -> pl.LazyFrame:
-        return self._backend.scan_table(self._path, self.version)
+        return self._backend.scan_table(self._path, self.version).rows
 
-    def commit(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
-    ) -> tuple[int, int]:
+    def commit(self, rows: Counted, metadata: Mapping[str, str], *, replace: bool) -> Written:
         return self.write(rows, metadata, replace=replace, transaction=self.transactions + 1)
 
     def write(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool, transaction: int = 0
-    ) -> tuple[int, int]:
+        self, rows: Counted, metadata: Mapping[str, str], *, replace: bool, transaction: int = 0
+    ) -> Written:
         """One commit on this very version; `Moved` if it is not the head any more."""
         import pyarrow as pa
         from bson import ObjectId
@@ -242,8 +245,10 @@ class _Handle:
                     count += len(documents)
                 parts = [part] if replace else [*self._commit["parts"], part]
                 total = count if replace else self.rows + count
+                before = self._commit.get("content")
+                content = rows.content if replace else together(before, rows.content)
                 commit = _commit(
-                    path, self.version + 1, schema, parts, total, metadata, transaction
+                    path, self.version + 1, schema, parts, total, metadata, transaction, content
                 )
                 try:
                     backend._commits.insert_one(commit)
@@ -255,7 +260,7 @@ class _Handle:
             if isinstance(error, Moved) or not isinstance(error, Unreachable):
                 stored.delete_many({"part": part})  # else it is for vacuum
             raise
-        return self.version + 1, total
+        return Written(self.version + 1, total, None)
 
 
 def _commit(
@@ -266,6 +271,7 @@ def _commit(
     rows: int,
     metadata: Mapping[str, str],
     transactions: int,
+    content: str | None,
 ) -> dict[str, Any]:
     return {
         "_id": _commit_name(path, version),
@@ -276,6 +282,7 @@ def _commit(
         "rows": rows,
         "metadata": dict(metadata),
         "transactions": transactions,
+        "content": content,
         "modified": datetime.now(UTC),
     }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl_ml.lake.backend import Batches, Entry, Moved
+from etl_ml.lake.backend import Entry, Moved, Scan, Written
 from etl_ml.lake.contention import attempts
 from etl_ml.lake.identity import ROW
-from etl_ml.lake.parquet_file import ParquetFile, room, sink
+from etl_ml.lake.parquet_file import ParquetFile
 from etl_ml.lake.stored_files import StoredFiles, answered
 from etl_ml.lake.stores import RETRIES, StoreSettings, delta_options, open_store
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable, WriterProperties
     from obstore.store import ObjectStore
+
+    from etl_ml.lake.content import Counted
 
 _TABLE = {
     # Only the lake's own vacuum removes anything, by manifest.
@@ -69,22 +71,12 @@ class ObjectStoreBackend(StoredFiles):
         store, root = open_store(url, settings)
         return cls(url, store, root, options=lambda: delta_options(url, settings))
 
-    def write_table(
-        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
-    ) -> tuple[int, int]:
-        import polars as pl
-
-        if isinstance(rows, pl.LazyFrame):
-            with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
-                file = ParquetFile(Path(folder, "rows.parquet"))
-                with room(Path(folder)):
-                    sink(rows, file.path).collect(engine="streaming")
-                return self.write_table(path, file, metadata)
+    def write_table(self, path: str, rows: Counted, metadata: Mapping[str, str]) -> Written:
         for wait in attempts(path, self.url):
             handle = self.open_table(path) or self.create_table(path, rows.schema)
             try:
-                if isinstance(rows, ParquetFile) and handle.suits(rows):
-                    return handle.take(rows, metadata)
+                if rows.file is not None and handle.suits(rows.file):
+                    return handle.take(rows.file, metadata)
                 return handle.write(_Stream(rows), metadata, "overwrite")
             except Moved:  # another writer's version came first, so this one is next
                 wait()
@@ -123,12 +115,27 @@ class ObjectStoreBackend(StoredFiles):
         stamps: list[dict[str, str]] = [a["commitInfo"] for a in actions if "commitInfo" in a]
         return stamps[0] if stamps else {}
 
-    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
+    def scan_table(self, path: str, version: int) -> Scan:
         import polars as pl
 
-        table, options = self._delta(path, version), self._options()
+        table = self._delta(path, version)
         # Polars takes Delta's options, and wants a number for this one.
-        return pl.scan_delta(table, storage_options={"max_retries": RETRIES} if options else None)
+        options = {"max_retries": RETRIES} if self._folder is None else None
+        return Scan(pl.scan_delta(table, storage_options=options), self.seal_of(path, table))
+
+    def seal(self, path: str, version: int) -> str:
+        return self.seal_of(path, self._delta(path, version))
+
+    def seal_of(self, path: str, table: DeltaTable) -> str:
+        """A digest of what the store says of a table's Parquet files; see `Scan`."""
+        import obstore
+
+        files = _files(table)
+        with self._asking("listed", path):
+            there = obstore.list_with_delimiter(self._store, self._at(path))["objects"]
+        known = {f["path"].rpartition("/")[2]: f"{f['size']} {f['e_tag']}" for f in there}
+        told = "".join(f"{file} {known.get(file)}\n" for file in sorted(files))
+        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
     def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
         kept: set[str] = set()
@@ -142,10 +149,7 @@ class ObjectStoreBackend(StoredFiles):
 
     def files_of(self, path: str, version: int) -> set[str]:
         """Names of the Parquet files of a table's version, relative to the table."""
-        import polars as pl
-
-        actions = pl.DataFrame(self._delta(path, version).get_add_actions(flatten=True))
-        return set(actions["path"])
+        return _files(self._delta(path, version))
 
     def discard(self, path: str, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -182,11 +186,9 @@ class _DeltaHandle:
         return self._backend.table_metadata(self._path, self.version)
 
     def scan(self) -> pl.LazyFrame:
-        return self._backend.scan_table(self._path, self.version)
+        return self._backend.scan_table(self._path, self.version).rows
 
-    def commit(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
-    ) -> tuple[int, int]:
+    def commit(self, rows: Counted, metadata: Mapping[str, str], *, replace: bool) -> Written:
         mode = "overwrite" if replace else "append"
         return self.write(_Stream(rows), metadata, mode, self.transactions + 1)
 
@@ -196,7 +198,7 @@ class _DeltaHandle:
 
         return file.is_plain and self._table.schema() == Schema.from_arrow(file.schema)
 
-    def take(self, file: ParquetFile, metadata: Mapping[str, str]) -> tuple[int, int]:
+    def take(self, file: ParquetFile, metadata: Mapping[str, str]) -> Written:
         """Replace the table's content by a Parquet file; `Moved` as `write`."""
         from deltalake import CommitProperties
         from deltalake.transaction import AddAction
@@ -204,7 +206,7 @@ class _DeltaHandle:
         name, rows = f"part-00000-{uuid.uuid4()}-c000.snappy.parquet", file.rows
         size, now = file.path.stat().st_size, int(time.time() * 1000)
         stats = json.dumps({"numRecords": rows})
-        self._backend.link(f"{self._path}/{name}", file.path)
+        self._backend.put(f"{self._path}/{name}", file.path)
 
         def commit() -> None:
             self._table.create_write_transaction(
@@ -221,11 +223,11 @@ class _DeltaHandle:
         except Moved:
             self._backend.delete(f"{self._path}/{name}")
             raise
-        return self.version + 1, rows
+        return self._written()
 
     def write(
         self, stream: _Stream, metadata: Mapping[str, str], mode: str, transaction: int = 0
-    ) -> tuple[int, int]:
+    ) -> Written:
         """One commit on this very version; `Moved` if it is not the head any more."""
         from deltalake import CommitProperties, Transaction, write_deltalake
 
@@ -253,9 +255,14 @@ class _DeltaHandle:
             if stream.failure is not None:
                 raise stream.failure from None
             raise
-        if self._table.version() == self.version + 1:
-            return self._table.version(), self._table.count()
-        return self.version + 1, self._backend._delta(self._path, self.version + 1).count()
+        return self._written()
+
+    def _written(self) -> Written:
+        """The commit that followed; where its answer was lost, the table has to be opened anew."""
+        table, version = self._table, self.version + 1
+        if table.version() != version:
+            table = self._backend._delta(self._path, version)
+        return Written(version, table.count(), self._backend.seal_of(self._path, table))
 
     def _committed(self, commit: Callable[[], None], metadata: Mapping[str, str]) -> None:
         """Commit once, and find out whose commit came after this version where it seemed to fail.
@@ -275,6 +282,13 @@ class _DeltaHandle:
                     raise Moved(str(error)) from None
 
         answered(once)
+
+
+def _files(table: DeltaTable) -> set[str]:
+    """Names of a table's Parquet files, relative to it."""
+    import polars as pl
+
+    return set(pl.DataFrame(table.get_add_actions(flatten=True))["path"])
 
 
 def _parquet(schema: pa.Schema) -> WriterProperties:
@@ -302,7 +316,7 @@ def _parquet(schema: pa.Schema) -> WriterProperties:
 class _Stream:
     """Rows on their way to Delta, whose writer says that a stream broke but not why."""
 
-    def __init__(self, rows: Batches) -> None:
+    def __init__(self, rows: Counted) -> None:
         self._rows = rows
         self.schema = rows.schema
         self.failure: Exception | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unanswered, Unreachable
 from etl_ml.lake.parquet_file import DiskFull, is_full
+from etl_ml.lake.pieces import PIECE, Data, Piece, Stored, pieces_of
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 _AGAIN = 2
+_RANGE = 64 << 20
+_PART = 8 << 20
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "token has expired", "token is expired")
 _REFUSED = (
@@ -67,11 +70,14 @@ class StoredFiles:
             if self.get(name) != data:
                 raise AlreadyExists(name) from None
 
-    def put(self, name: str, data: bytes | Path) -> None:
+    def put(self, name: str, data: Data) -> None:
         import obstore
 
+        if isinstance(data, Path) and self._linked(name, data):
+            return
         with self._asking("written", name):
-            obstore.put(self._store, self._at(name), data)
+            given = data if isinstance(data, bytes) else pieces_of(data)
+            obstore.put(self._store, self._at(name), given, chunk_size=_PART)
 
     def get(self, name: str, *, most: int | None = None) -> bytes | None:
         import obstore
@@ -86,6 +92,35 @@ class StoredFiles:
                 if any(text in str(error) for text in _NO_BUCKET):
                     raise
                 return None
+
+    def stream(self, name: str, most: int) -> Stored | None:
+        import obstore
+
+        with self._asking("read", name):
+            try:
+                found = obstore.head(self._store, self._at(name))
+            except FileNotFoundError as error:
+                if any(text in str(error) for text in _NO_BUCKET):
+                    raise
+                return None
+        if found["size"] > most:
+            raise TooLarge(name, found["size"])
+        return Stored(found["size"], self._pieces(name, found["size"]))
+
+    def _pieces(self, name: str, size: int) -> Iterator[Piece]:
+        import obstore
+
+        if self._folder is not None:
+            with (self._folder / name).open("rb") as stream:
+                while piece := stream.read(PIECE):
+                    yield piece
+            return
+        # A request for each range: its time limit is that of a whole answer.
+        for start in range(0, size, _RANGE):
+            with self._asking("read", name):
+                end = min(start + _RANGE, size)
+                answer = obstore.get(self._store, self._at(name), options={"range": (start, end)})
+                yield from answer.stream(PIECE)
 
     def folders(self, prefix: str) -> list[str]:
         import obstore
@@ -116,16 +151,17 @@ class StoredFiles:
         with self._asking("removed", name), suppress(FileNotFoundError):
             obstore.delete(self._store, self._at(name))
 
-    def link(self, name: str, file: Path) -> None:
-        """Put a local file, without a copy where the lake is on the same disk."""
-        if self._folder is not None:
-            try:
-                os.link(file, self._folder / name)
-            except OSError:  # another disk, or one that knows no links
-                pass
-            else:
-                return
-        self.put(name, file)
+    def _linked(self, name: str, file: Path) -> bool:
+        """Put a local file without copying it, where the lake is on the same disk."""
+        if self._folder is None:
+            return False
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file, path)
+        except OSError:  # another disk, one that knows no links, or the name is taken
+            return False
+        return True
 
     def _at(self, name: str) -> str:
         return f"{self._root}{name}"

@@ -120,6 +120,7 @@ def test_the_manifest_says_what_was_written_by_whom_and_from_what(
     assert found.pop("created_at").startswith("20")
     table = found.pop("table")
     assert table.pop("content") == version.table.content()
+    assert (table.pop("seal") is None) == isinstance(lake.backend, MongoBackend)
     assert table == {"path": "p/tables/a", "delta_version": 1, "rows": 1}
     assert found == {
         "format": 1,
@@ -186,7 +187,7 @@ def test_an_array_of_objects_is_neither_written_nor_read(lake: Lake, tmp_path: P
     pickled = io.BytesIO()
     np.save(pickled, objects, allow_pickle=True)
     version = lake.write("p", "a", Contents(files={"a.npy": pickled.getvalue()}))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(UnreadableVersion, match=r"a\.npy is no sound array: .* pickle"):
         version.read("a.npy")
     assert not (tmp_path / "ran").exists()
 
