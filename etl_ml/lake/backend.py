@@ -67,6 +67,13 @@ class Written(NamedTuple):
     seal: str | None
 
 
+class Swept(NamedTuple):
+    """What killed writers left of objects that never came to be: how many, and their bytes."""
+
+    objects: int
+    bytes: int
+
+
 class Scan(NamedTuple):
     """A table's rows at a version, lazily; in no order.
 
@@ -111,6 +118,9 @@ class TableHandle(Protocol):
             The table is not any more what it was when it was opened.
         """
 
+    def checkpoint(self) -> None:
+        """Spare those who open the table reading its whole log, where it has one."""
+
 
 class Backend(Protocol):
     """Names are relative to the lake, with `/` between folders."""
@@ -154,14 +164,24 @@ class Backend(Protocol):
     def walk(self, prefix: str) -> Iterator[Entry]:
         """All objects under a prefix, those of tables included, in no order."""
 
+    def sweep(self, prefix: str, before: datetime, *, dry_run: bool) -> Swept:
+        """Remove what writers that were killed before a moment left of unfinished objects."""
+
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly under a prefix, sorted."""
 
     def objects(self, prefix: str) -> list[str]:
         """Names of the objects directly under a prefix, sorted."""
 
-    def write_table(self, path: str, rows: Counted, metadata: Mapping[str, str]) -> Written:
-        """Replace a table's content in one commit."""
+    def write_table(
+        self, path: str, rows: Counted, metadata: Mapping[str, str], near: int | None = None
+    ) -> Written:
+        """Replace a table's content in one commit.
+
+        Parameters
+        ----------
+        near : a version of the table that may be its last one, which spares looking for it
+        """
 
     def open_table(self, path: str) -> TableHandle | None:
         """The table at its head, None where there is none yet."""

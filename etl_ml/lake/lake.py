@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake.backend import AlreadyExists, Backend, TooLarge
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import write_growing
-from etl_ml.lake.manifest import FORMAT, Manifest
+from etl_ml.lake.manifest import FORMAT, Manifest, UnreadableVersion
 from etl_ml.lake.version import MissingVersion, Table, Version
 from etl_ml.lake.writer import LATEST, Contents, Writer
 from etl_ml.spec.error import EtlMlError, listed
@@ -180,7 +180,7 @@ class Lake:
                 probes -= 1
                 number = self._free(prefix) if probes == 0 else number + 1
                 continue
-            return Writer(self.backend, draft)
+            return Writer(self.backend, draft, _table_version(prefix, hinted))
 
     def _free(self, prefix: str) -> int:
         taken = self._claimed(prefix)
@@ -196,6 +196,17 @@ class Lake:
         for name, content in contents.files.items():
             writer.file(name, content)
         return writer.commit()
+
+
+def _table_version(prefix: str, newest: tuple[str, bytes] | None) -> int | None:
+    """The table's version in an asset's newest one; None where it has none, or is damaged."""
+    if newest is None:
+        return None
+    try:
+        table = Manifest.load(newest[1], f"{prefix}/{newest[0]}/manifest.json").table
+    except UnreadableVersion:
+        return None
+    return table.delta_version if table else None
 
 
 def open_lake(

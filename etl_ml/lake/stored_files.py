@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
-import time
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unanswered, Unreachable
+from etl_ml.lake.backend import AlreadyExists, Entry, Swept, TooLarge, Unanswered, Unreachable
+from etl_ml.lake.backoff import AGAIN, pause
 from etl_ml.lake.parquet_file import DiskFull, is_full
-from etl_ml.lake.pieces import PIECE, Data, Piece, Stored, pieces_of
+from etl_ml.lake.pieces import PIECE, Data, Piece, Stored, pieces_of, size_of
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-_AGAIN = 2
+_OS_ERROR = re.compile(r"([A-Z][A-Za-z -]+) \(os error \d+\)")
+_STAGED = re.compile(r".+#\d+")
 _RANGE = 64 << 20
 _PART = 8 << 20
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
@@ -71,13 +73,18 @@ class StoredFiles:
                 raise AlreadyExists(name) from None
 
     def put(self, name: str, data: Data) -> None:
+        self.tagged(name, data)
+
+    def tagged(self, name: str, data: Data) -> str | None:
+        """The same; returns the entity tag, where the store has given one."""
         import obstore
 
         if isinstance(data, Path) and self._linked(name, data):
-            return
+            return None
         with self._asking("written", name):
-            given = data if isinstance(data, bytes) else pieces_of(data)
-            obstore.put(self._store, self._at(name), given, chunk_size=_PART)
+            small = size_of(data) <= _PART  # one request instead of three
+            given = b"".join(pieces_of(data)) if small else pieces_of(data)
+            return obstore.put(self._store, self._at(name), given, chunk_size=_PART)["e_tag"]
 
     def get(self, name: str, *, most: int | None = None) -> bytes | None:
         import obstore
@@ -151,6 +158,24 @@ class StoredFiles:
         with self._asking("removed", name), suppress(FileNotFoundError):
             obstore.delete(self._store, self._at(name))
 
+    def sweep(self, prefix: str, before: datetime, *, dry_run: bool) -> Swept:
+        """In a folder, the files that obstore writes to before it gives them their name.
+
+        Parts of an upload that was killed are hidden in a bucket: its own rules remove them.
+        """
+        if self._folder is None:
+            return Swept(0, 0)
+        old = before.timestamp()
+        found = [
+            (path, state.st_size)
+            for path in (self._folder / prefix).rglob("*#*")
+            if _STAGED.fullmatch(path.name) and (state := path.stat()).st_mtime < old
+        ]
+        if not dry_run:
+            for path, _ in found:
+                path.unlink(missing_ok=True)
+        return Swept(len(found), sum(size for _, size in found))
+
     def _linked(self, name: str, file: Path) -> bool:
         """Put a local file without copying it, where the lake is on the same disk."""
         if self._folder is None:
@@ -178,7 +203,8 @@ class StoredFiles:
                     where=self.url,
                     fix="make room, then materialize again; the last version is as it was",
                 ) from None
-            if self._folder is None and (told := explained(error)):
+            told = explained(error) if self._folder is None else explained_of_folder(error)
+            if told is not None:
                 kind, why, fix = told
                 raise kind(
                     f"{name or 'the lake'} cannot be {what}: {why}.",
@@ -194,12 +220,24 @@ def answered(ask: Callable[[], Answer]) -> Answer:
 
     The stores' own clients do so for all but writes that depend on a condition.
     """
-    for attempt in range(_AGAIN):
+    for attempt in range(AGAIN):
         try:
             return ask()
         except Unanswered:
-            time.sleep(random.uniform(0, 0.5 * 2**attempt))
+            pause(attempt)
     return ask()
+
+
+def explained_of_folder(error: Exception) -> tuple[type[Unreachable], str, str] | None:
+    """The same for a folder, which is there or is not, and never only slow."""
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    absent = isinstance(error, AlreadyExistsError | PreconditionError | FileNotFoundError)
+    if absent or not isinstance(error, BaseError | OSError):
+        return None
+    found = _OS_ERROR.search(str(error))
+    why = found[1] if found else "the folder does not take it"
+    return Unreachable, why, "check that the folder is there, and that you may read and write it"
 
 
 def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:

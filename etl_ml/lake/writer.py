@@ -54,10 +54,15 @@ class Contents:
 
 
 class Writer:
-    """A version that has been claimed and is not yet committed."""
+    """A version that has been claimed and is not yet committed.
 
-    def __init__(self, backend: Backend, draft: Manifest) -> None:
-        self._backend, self._draft = backend, draft
+    Parameters
+    ----------
+    near : the table's version in the asset's newest one, as far as that is known
+    """
+
+    def __init__(self, backend: Backend, draft: Manifest, near: int | None = None) -> None:
+        self._backend, self._draft, self._near = backend, draft, near
         self._table: TableRef | None = None
         self._files: dict[str, FileRef] = {}
 
@@ -69,7 +74,7 @@ class Writer:
         """Write the version's rows, in one Delta commit."""
         path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
         with counted(rows) as given:
-            version, count, seal = self._backend.write_table(path, given, self._stamp())
+            version, count, seal = self._backend.write_table(path, given, self._stamp(), self._near)
             self.refer(TableRef(path, version, count, given.content, seal))
 
     def follow(self, handle: TableHandle, increment: Increment, before: str | None = None) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from etl_ml.lake import Contents, Increment, Lake
 from etl_ml.lake.backend import Moved, TableHandle
+from etl_ml.lake.content import Counted
 from etl_ml.lake.growing import cursor_of
 from etl_ml.lake.parquet_file import DiskFull
 
@@ -115,9 +116,9 @@ def test_a_handle_commits_once(lake: Lake) -> None:
     late = lake.backend.open_table("p/tables/raw_data")
     assert handle is not None
     assert late is not None
-    handle.commit(Rows(1), {"version": "x"}, replace=False)
+    handle.commit(Counted(Rows(1)), {"version": "x"}, replace=False)
     with pytest.raises(Moved):
-        late.commit(Rows(1), {"version": "y"}, replace=False)
+        late.commit(Counted(Rows(1)), {"version": "y"}, replace=False)
     assert values_at_head(lake) == [0, 1]
 
 

@@ -118,6 +118,7 @@ def test_the_manifest_says_what_was_written_by_whom_and_from_what(
     found = json.loads(stored(lake, f"{folder}/manifest.json"))
     data = stored(lake, f"{folder}/x.json")
     assert found.pop("created_at").startswith("20")
+    found.pop("sha256")
     table = found.pop("table")
     assert table.pop("content") == version.table.content()
     assert (table.pop("seal") is None) == isinstance(lake.backend, MongoBackend)
@@ -226,7 +227,8 @@ def test_a_table_whose_files_are_gone_is_refused_with_version_and_path(
     for entry in list(lake.backend.walk("p/tables/a/")):
         if entry.name.endswith(end):
             lake.backend.delete(entry.name)
-    with pytest.raises(UnreadableVersion, match="a 0000000001: its table cannot be read") as caught:
+    told = "a 0000000001: its table cannot be read|0 of its 1 rows are there"
+    with pytest.raises(UnreadableVersion, match=told) as caught:
         version.table.to_polars()
     assert f"{lake.url}/p/tables/a" in str(caught.value.where)
 

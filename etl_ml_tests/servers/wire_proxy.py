@@ -1,0 +1,90 @@
+"""A proxy in front of a real MongoDB server, which breaks what a test asks it to break."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal
+
+import bson
+
+WireFault = Literal["reset", "lost"] | float | None
+"""`lost`: the command arrives, its answer does not. A number: seconds without an answer."""
+
+_MESSAGE = 2013
+
+
+class WireProxy:
+    """Forwards to a port of 127.0.0.1; `fault` says what becomes of each command.
+
+    The driver's own `hello` is left alone. `commands` has the names of all others that came.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.fault: Callable[[str, dict[str, Any]], WireFault] = lambda name, command: None
+        self.commands: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError), socket.create_connection(("127.0.0.1", self.target)) as to:
+            while message := _message(client):
+                fault = self._asked(message)
+                if isinstance(fault, float):
+                    time.sleep(fault)
+                if fault == "reset":
+                    break
+                to.sendall(message)
+                answer = _message(to)
+                if fault == "lost" or answer is None:
+                    break
+                client.sendall(answer)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _asked(self, message: bytes) -> WireFault:
+        (kind,) = struct.unpack("<i", message[12:16])
+        if kind != _MESSAGE or message[20] != 0:
+            return None
+        (size,) = struct.unpack("<i", message[21:25])
+        command = bson.decode(message[21 : 21 + size])
+        name = next(iter(command))
+        if name.lower() in ("hello", "ismaster", "ping"):
+            return None
+        self.commands.append(name)
+        return self.fault(name, command)
+
+
+def _message(stream: socket.socket) -> bytes | None:
+    """One whole message of the wire protocol, None at its end."""
+    head = _exactly(stream, 4)
+    if head is None:
+        return None
+    rest = _exactly(stream, struct.unpack("<i", head)[0] - 4)
+    return None if rest is None else head + rest
+
+
+def _exactly(stream: socket.socket, size: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < size:
+        piece = stream.recv(size - len(data))
+        if not piece:
+            return None
+        data += piece
+    return bytes(data)
