@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import bson
 
-WireFault = Literal["reset", "lost"] | float | None
+WireFault = Literal["reset", "lost", "expired"] | float | None
 """`lost`: the command arrives, its answer does not. A number: seconds without an answer."""
 
 _MESSAGE = 2013
+_EXPIRED = {"ok": 0.0, "code": 391, "codeName": "ReauthenticationRequired", "errmsg": "expired"}
 
 
 class WireProxy:
@@ -51,6 +52,9 @@ class WireProxy:
                     time.sleep(fault)
                 if fault == "reset":
                     break
+                if fault == "expired":
+                    client.sendall(_answer(message, _EXPIRED))
+                    continue
                 to.sendall(message)
                 answer = _message(to)
                 if fault == "lost" or answer is None:
@@ -69,6 +73,13 @@ class WireProxy:
             return None
         self.commands.append(name)
         return self.fault(name, command)
+
+
+def _answer(message: bytes, document: dict[str, Any]) -> bytes:
+    """A message that answers another one."""
+    body = bytes(5) + bson.encode(document)
+    (request,) = struct.unpack("<i", message[4:8])
+    return struct.pack("<iiii", 16 + len(body), 0, request, _MESSAGE) + body
 
 
 def _message(stream: socket.socket) -> bytes | None:
