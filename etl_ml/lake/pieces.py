@@ -18,10 +18,14 @@ Data = bytes | Path | tuple[memoryview, ...]
 
 
 class Stored(NamedTuple):
-    """An object as it is in a store: its size in bytes, and its bytes piece by piece."""
+    """An object as it is in a store: its size in bytes, and its bytes piece by piece.
+
+    `path` is where they are too, if that is a local file.
+    """
 
     bytes: int
     pieces: Iterator[Piece]
+    path: Path | None = None
 
 
 def size_of(data: Data) -> int:
@@ -93,3 +97,24 @@ class Sha256:
     def _settle(self) -> None:
         if self._last is not None:
             self._last.result()
+
+
+def read_into(target: memoryview, stored: Stored) -> str:
+    """Fill memory with an object's bytes, and give their digest as hexadecimal digits.
+
+    What does not fit is left out, and the digest is not that of the object.
+    """
+    filled = 0
+    with Sha256() as digest:
+        if stored.path is not None:
+            with stored.path.open("rb", buffering=0) as stream:
+                while count := stream.readinto(target[filled : filled + PIECE]):
+                    digest.update(target[filled : filled + count])
+                    filled += count
+        else:
+            for piece in stored.pieces:
+                here = target[filled : filled + len(piece)]
+                here[:] = piece[: len(here)]
+                digest.update(here)
+                filled += len(here)
+        return digest.hexdigest()

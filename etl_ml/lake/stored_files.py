@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -81,8 +82,11 @@ class StoredFiles:
 
         if isinstance(data, Path) and self._linked(name, data):
             return None
+        small = size_of(data) <= _PART  # one request instead of three
         with self._asking("written", name):
-            small = size_of(data) <= _PART  # one request instead of three
+            if self._folder is not None and not small:
+                _write(self._folder / name, data)
+                return None
             given = b"".join(pieces_of(data)) if small else pieces_of(data)
             return obstore.put(self._store, self._at(name), given, chunk_size=_PART)["e_tag"]
 
@@ -112,7 +116,8 @@ class StoredFiles:
                 return None
         if found["size"] > most:
             raise TooLarge(name, found["size"])
-        return Stored(found["size"], self._pieces(name, found["size"]))
+        path = self._folder / name if self._folder is not None else None
+        return Stored(found["size"], self._pieces(name, found["size"]), path)
 
     def _pieces(self, name: str, size: int) -> Iterator[Piece]:
         import obstore
@@ -213,6 +218,21 @@ class StoredFiles:
                     fix=fix,
                 ) from None
             raise
+
+
+def _write(path: Path, data: Data) -> None:
+    """Write a whole file, which has its name only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name that obstore lists no more than its own unfinished files.
+    staged = path.with_name(f"{path.name}#{secrets.randbits(63)}")
+    try:
+        with staged.open("wb") as sink:
+            for piece in pieces_of(data):
+                sink.write(piece)
+        staged.replace(path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
 
 
 def answered(ask: Callable[[], Answer]) -> Answer:

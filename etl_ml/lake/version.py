@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from etl_ml.lake.backend import Backend, TooLarge
 from etl_ml.lake.content import comparable, content_of
 from etl_ml.lake.growing import cursor_of
 from etl_ml.lake.manifest import FileRef, Manifest, TableRef, UnreadableVersion
-from etl_ml.lake.pieces import Piece, Sha256
+from etl_ml.lake.pieces import Piece, Sha256, Stored, read_into
 from etl_ml.spec.error import EtlMlError, bounded, listed
 
 if TYPE_CHECKING:
@@ -171,8 +171,13 @@ class Version:
         UnreadableVersion
             The file is gone, or is not what was committed.
         """
+        ref = self._ref(file)
         found: list[Piece] = []
-        self._read(self._ref(file), found.append)
+        with Sha256() as digest:
+            for piece in self._stored(ref).pieces:
+                found.append(piece)
+                digest.update(piece)
+            self._check(ref, digest.hexdigest())
         return b"".join(found)
 
     def read(self, file: str) -> Any:
@@ -191,17 +196,9 @@ class Version:
         import numpy as np
 
         ref = self._ref(file)
-        data, filled = np.empty(0, np.uint8), 0
-
-        def fill(piece: Piece) -> None:
-            nonlocal data, filled
-            values = np.frombuffer(piece, np.uint8)
-            if not filled:  # the store has told by now that this is how many there are
-                data = np.empty(ref.bytes, np.uint8)
-            data[filled : filled + values.nbytes] = values
-            filled += values.nbytes
-
-        self._read(ref, fill)
+        stored = self._stored(ref)  # which has told by now that this is how many bytes there are
+        data = np.empty(ref.bytes, np.uint8)
+        self._check(ref, read_into(data.data, stored))
         try:
             return array_of(data)
         except ValueError as error:
@@ -218,22 +215,20 @@ class Version:
             )
         return ref
 
-    def _read(self, ref: FileRef, take: Callable[[Piece], object]) -> None:
-        """Hand on a file's bytes as they come, and refuse it where they are not the committed."""
+    def _stored(self, ref: FileRef) -> Stored:
         try:
             stored = self._backend.stream(f"{self.manifest.folder}/{ref.path}", ref.bytes)
         except TooLarge:
             raise self._refused(ref.path, "is not the file that was committed") from None
         if stored is None:
             raise self._refused(ref.path, "is missing")
-        if stored.bytes == ref.bytes:
-            with Sha256() as digest:
-                for piece in stored.pieces:
-                    take(piece)
-                    digest.update(piece)
-                if digest.hexdigest() == ref.sha256:
-                    return
-        raise self._refused(ref.path, "is not the file that was committed")
+        if stored.bytes != ref.bytes:
+            raise self._refused(ref.path, "is not the file that was committed")
+        return stored
+
+    def _check(self, ref: FileRef, sha256: str) -> None:
+        if sha256 != ref.sha256:
+            raise self._refused(ref.path, "is not the file that was committed")
 
     def _refused(self, file: str, why: str) -> UnreadableVersion:
         return UnreadableVersion(

@@ -270,8 +270,6 @@ def test_a_folder_names_what_the_system_says(as_nobody: None) -> None:
         assert value_of(lake, "1") == 7
         with pytest.raises(Unreachable, match="folder cannot be made: Permission denied"):
             open_lake(path / "another")
-        with pytest.raises(Unreachable, match=r"folder cannot be made: (Not a dir|File exists)"):
-            open_lake(path / "lake.json" / "another")
         for inner in (path, *(p for p in path.rglob("*") if p.is_dir())):
             inner.chmod(0o755)
 
@@ -320,6 +318,14 @@ def test_a_mongodb_that_is_killed_in_the_middle_of_writes_keeps_what_was_committ
     after = write(lake, 77)
     assert lake.latest("p", "a") == after.version
     assert not verify(lake, "p").damage
+
+
+@pytest.mark.parametrize("place", ["", "below"])
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "lake").touch()
+    with pytest.raises(Unreachable, match=r"folder cannot be made: (Not a dir|File exists)") as e:
+        open_lake(tmp_path / "lake" / place)
+    assert e.value.where == str(tmp_path / "lake" / place)
 
 
 @pytest.mark.parametrize("url", ["s3://", "az://", "ftp://x/y", "s3:///prefix"])

@@ -64,15 +64,29 @@ class WireProxy:
 
     def _asked(self, message: bytes) -> WireFault:
         (kind,) = struct.unpack("<i", message[12:16])
-        if kind != _MESSAGE or message[20] != 0:
+        if kind != _MESSAGE:
             return None
-        (size,) = struct.unpack("<i", message[21:25])
-        command = bson.decode(message[21 : 21 + size])
+        command = _command(message[20:])
         name = next(iter(command))
         if name.lower() in ("hello", "ismaster", "ping"):
             return None
         self.commands.append(name)
         return self.fault(name, command)
+
+
+def _command(sections: bytes) -> dict[str, Any]:
+    """A command with the documents that are sent beside it."""
+    command: dict[str, Any] = {}
+    while len(sections) > 4:  # a checksum may follow
+        (size,) = struct.unpack("<i", sections[1:5])
+        body, is_list = sections[1 : 1 + size], sections[0] == 1
+        if is_list:
+            name, _, documents = body[4:].partition(b"\0")
+            command[name.decode()] = bson.decode_all(documents)
+        else:
+            command = bson.decode(body) | command
+        sections = sections[1 + size :]
+    return command
 
 
 def _answer(message: bytes, document: dict[str, Any]) -> bytes:
