@@ -37,6 +37,7 @@ from etl_ml.lake.stores import open_store
 from etl_ml_tests.servers.proxy import Proxy
 from etl_ml_tests.servers.s3 import S3
 
+_PARQUET = "compression='snappy', row_group_size=131_072"  # as the lake has it
 _MAKE = """
 import numpy as np, polars as pl
 rng = np.random.default_rng(0)
@@ -46,7 +47,7 @@ columns |= {f"count_{i}": rng.integers(0, 1000, ROWS) for i in range(6)}
 columns |= {f"word_{i}": words[rng.integers(0, 200, ROWS)] for i in range(4)}
 columns["when"] = pl.Series(rng.integers(10**15, 2 * 10**15, ROWS)).cast(pl.Datetime("us", "UTC"))
 columns["_etl_ml_row"] = [f"{i:032x}-0" for i in range(ROWS)]
-pl.DataFrame(columns).write_parquet(f"{FOLDER}/made.parquet")
+pl.DataFrame(columns).write_parquet(f"{FOLDER}/made.parquet", PARQUET)
 np.save(f"{FOLDER}/made.npy", rng.normal(size=BYTES // 8))
 """
 _FRAME = 'frame = pl.read_parquet(f"{FOLDER}/made.parquet")\n'
@@ -59,7 +60,6 @@ from etl_ml.lake import object_store
 from etl_ml.lake.stores import open_store
 lake = open_lake(LAKE)
 """
-_PARQUET = "compression='snappy', row_group_size=131_072"  # as the lake has it
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ class Case:
     ways: Mapping[str, str]
 
 
-def local_cases(folder: str) -> list[Case]:
-    parquet, npy = f"{folder}/peer.parquet", f"{folder}/peer.npy"
-    alike = f"frame.write_parquet({parquet!r}, {_PARQUET})"
+def local_cases() -> list[Case]:
+    # A new file each time, as the lake's are: to write over one spares the system half the work.
+    new = "f'{FOLDER}/peer-{os.urandom(8).hex()}"
     return [
         Case(
             "write the table",
             _FRAME,
             {
-                "write_parquet": f"frame.write_parquet({parquet!r})",
-                "write_parquet, the lake's settings": alike,
+                "write_parquet": f"frame.write_parquet({new}.parquet')",
+                "  with the lake's settings": f"frame.write_parquet({new}.parquet', {_PARQUET})",
                 "etl_ml": "lake.write('bench', 'table', Contents(frame.lazy()))",
             },
         ),
@@ -88,7 +88,7 @@ def local_cases(folder: str) -> list[Case]:
             "read the table",
             "",
             {
-                "read_parquet, the lake's settings": f"pl.read_parquet({parquet!r})",
+                "read_parquet": "pl.read_parquet(f'{FOLDER}/made.parquet')",
                 "etl_ml": "lake.table('bench', 'table').to_polars()",
             },
         ),
@@ -97,7 +97,7 @@ def local_cases(folder: str) -> list[Case]:
             _ARRAY,
             {
                 "SHA-256 alone": "hashlib.sha256(array.view(np.uint8).data).digest()",
-                "np.save": f"np.save({npy!r}, array)",
+                "np.save": f"np.save({new}.npy', array)",
                 "etl_ml": "lake.write('bench', 'array', Contents(files={'a.npy': array}))",
             },
         ),
@@ -105,7 +105,7 @@ def local_cases(folder: str) -> list[Case]:
             "read the array",
             "",
             {
-                "np.load": f"np.load({npy!r})",
+                "np.load": "np.load(f'{FOLDER}/made.npy')",
                 "etl_ml": "lake.read('bench', 'array', 'a.npy')",
             },
         ),
@@ -214,10 +214,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         known = f"ROWS, BYTES, FOLDER = {given.rows}, {given.megabytes << 20}, {folder!r}\n"
         if set(given.parts) & {"local", "s3", "dagster"}:
-            measure(known + _MAKE)
+            measure(known + _MAKE.replace("PARQUET", _PARQUET))
         if "local" in given.parts:
             setup = f"{known}LAKE = {folder + '/lake'!r}\n{_IMPORTS}"
-            tell("a lake in a folder", local_cases(folder), setup, given.repeats)
+            tell("a lake in a folder", local_cases(), setup, given.repeats)
         if set(given.parts) & {"s3", "dagster", "requests"}:
             home = Path(folder, "s3")
             home.mkdir()

@@ -70,7 +70,12 @@ class ParquetFile:
     @property
     def is_plain(self) -> bool:
         """Whether Delta Lake has every column's type as Parquet has it, with nothing to convert."""
-        return all(map(_is_plain, self.scan().collect_schema().dtypes()))
+        return is_plain(self.scan().collect_schema())
+
+
+def is_plain(schema: pl.Schema) -> bool:
+    """Whether Delta Lake has the types as Parquet has them."""
+    return all(map(_is_plain, schema.dtypes()))
 
 
 def _is_plain(kind: pl.DataType) -> bool:
