@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"[0-9]{10}")
 _MANIFEST = re.compile(r"[0-9]{10}/manifest\.json")
+_MISTYPED = re.compile(r"(s3|az|gs|file|mongodb(\+srv)?):/?(?!/)")
 MARKER = "lake.json"
 # Numbers that are tried after the hint before the folder is listed.
 _PROBES = 16
@@ -236,9 +237,10 @@ def open_lake(
 
     if scheme in ("s3", "az", "gs") and separator:
         return Lake(ObjectStoreBackend.remote(location, settings))
-    if separator and scheme != "file":
+    mistyped = _MISTYPED.match(location)
+    if (separator and scheme != "file") or mistyped:
         raise EtlMlError(
-            f"a lake at {scheme}:// cannot be opened.",
+            f"a lake at {mistyped[0] if mistyped else f'{scheme}://'} cannot be opened.",
             where="ETL_ML_LAKE",
             fix="use a path, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix or "
             "mongodb://host/database",

@@ -27,6 +27,7 @@ _STAGED = re.compile(r".+#\d+")
 _RANGE = 64 << 20
 _PART = 8 << 20
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
+_ELSEWHERE = ("PermanentRedirect", "incorrectly configured region", "AuthorizationHeaderMalformed")
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "token has expired", "token is expired")
 _REFUSED = (
     *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed"),
@@ -213,7 +214,7 @@ class StoredFiles:
                 kind, why, fix = told
                 raise kind(
                     f"{name or 'the lake'} cannot be {what}: {why}.",
-                    seen=bounded(_first_line(error), 160),
+                    seen=bounded(_first_line(error), 200),
                     where=self.url,
                     fix=fix,
                 ) from None
@@ -271,6 +272,8 @@ def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
     if any(mark in text for mark in _NO_BUCKET):
         why = "there is no such bucket or container"
         return Unreachable, why, "create it, or correct the lake's URL"
+    if any(mark in text for mark in _ELSEWHERE):
+        return Unreachable, "the bucket is in another region", "set AWS_REGION to the bucket's"
     if any(mark in text for mark in _EXPIRED):
         return Unreachable, "the credentials have expired", "renew them, then run it again"
     if any(mark in text for mark in _REFUSED) or isinstance(error, PermissionError):
@@ -289,5 +292,6 @@ def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
 
 
 def _first_line(error: Exception) -> str:
-    """Without the store's answer, which may hold headers and names of keys."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Without the store's answer, which may hold headers and names of keys, and without queries."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return re.sub(r"\?[^ ]*|^Generic \w+ error: |Error performing list request: ", "", line)

@@ -18,7 +18,7 @@ import pytest
 
 from etl_ml.lake import Contents, Lake, Version, open_lake
 from etl_ml.lake.backend import Unreachable
-from etl_ml.lake.stores import StoreSettings
+from etl_ml.lake.stores import StoreError, StoreSettings
 from etl_ml.lake.verification import verify
 from etl_ml.spec.error import EtlMlError
 from etl_ml_tests.lake.conftest import REMOTE, behind_proxy
@@ -328,7 +328,18 @@ def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path, place: str) 
     assert e.value.where == str(tmp_path / "lake" / place)
 
 
-@pytest.mark.parametrize("url", ["s3://", "az://", "ftp://x/y", "s3:///prefix"])
+@pytest.mark.parametrize(
+    "url", ["s3://", "az://", "ftp://x/y", "s3:///prefix", "s3:/bucket/prefix", "mongodb:host/x"]
+)
 def test_a_url_that_names_no_place_is_refused(url: str) -> None:
     with pytest.raises(EtlMlError, match=r"no URL|cannot be opened"):
         open_lake(url)
+
+
+def test_azure_without_an_account_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "SAS_TOKEN", "ENDPOINT"):
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    with pytest.raises(StoreError, match="az://c/lake cannot be opened") as caught:
+        open_lake("az://c/lake")
+    assert "AZURE_STORAGE_ACCOUNT_NAME" in str(caught.value)
