@@ -112,14 +112,17 @@ class ObjectStoreBackend(StoredFiles):
         before = self._before(path, file, near)
         name = f"part-00000-{uuid.uuid4()}-c000.snappy.parquet"
         tag = self.tagged(f"{path}/{name}", file.path)
-        for wait in attempts(path, self.url):
+        for attempt, wait in enumerate(attempts(path, self.url)):
             version = before.version + 1
             entry = before.followed_by(name, size, rows, schema, metadata)
             try:
                 self.create(entry_name(path, version), entry)
             except AlreadyExists:  # another writer's version came first, so this one is next
-                wait()
-                before = self._replacement(path, version) or self._before(path, file, None)
+                if attempt:
+                    wait()
+                    before = self._before(path, file, None)
+                else:  # one that a killed writer left, most likely
+                    before = self._replacement(path, version) or self._before(path, file, None)
                 continue
             told = _seal({name: (size, tag)}) if tag else self._seal(path, {name: size})
             return Written(version, rows, told)
@@ -181,7 +184,9 @@ class ObjectStoreBackend(StoredFiles):
         if found := self._replacement(path, version):
             options: Any = {**self._options(), **tries} or None
             files = [f"{self.url}/{path}/{name}" for name in found.files]
-            rows = pl.scan_parquet(files, storage_options=options)
+            rows = pl.scan_parquet(
+                files, storage_options=options, glob=False, hive_partitioning=False
+            )
             return Scan(rows, self._seal(path, found.files))
         table = self._delta(path, version)
         rows = pl.scan_delta(table, storage_options=tries or None)

@@ -62,6 +62,8 @@ class Table:
         """
         try:
             rows, seal = self._backend.scan_table(self._ref.path, self._ref.delta_version)
+        except EtlMlError:  # a store that is away is no damage
+            raise
         except Exception as error:
             raise self.unreadable(error) from error
         if self._ref.seal is not None and seal != self._ref.seal:

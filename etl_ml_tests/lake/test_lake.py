@@ -315,3 +315,11 @@ def test_a_lake_is_opened_by_path_url_or_environment(
     assert open_lake().url == str(tmp_path / ".etl_ml/lake")
     with pytest.raises(EtlMlError, match="redis://"):
         open_lake("redis://nowhere")
+
+
+def test_a_folder_whose_name_is_a_pattern_keeps_its_tables_apart(tmp_path: Path) -> None:
+    for name, value in (("a[b]*?", 1), ("ab", 2), ("year=2026", 3)):
+        write(open_lake(tmp_path / name), value)
+    for name, value in (("a[b]*?", 1), ("ab", 2), ("year=2026", 3)):
+        found = open_lake(tmp_path / name).table("p", "a").to_polars()
+        assert found.to_dicts() == [{"_etl_ml_row": str(value), "x": value}]
