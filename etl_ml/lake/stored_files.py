@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -24,6 +25,7 @@ Answer = TypeVar("Answer")
 
 _OS_ERROR = re.compile(r"([A-Z][A-Za-z -]+) \(os error \d+\)")
 _STAGED = re.compile(r".+#\d+")
+_PATIENCE = 45  # seconds
 _RANGE = 64 << 20
 _PART = 8 << 20
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
@@ -241,10 +243,13 @@ def answered(ask: Callable[[], Answer]) -> Answer:
 
     The stores' own clients do so for all but writes that depend on a condition.
     """
+    start = time.monotonic()
     for attempt in range(AGAIN):
         try:
             return ask()
         except Unanswered:
+            if time.monotonic() - start > _PATIENCE:  # silence has been waited for
+                raise
             pause(attempt)
     return ask()
 

@@ -13,7 +13,6 @@ import pytest
 from etl_ml.lake import Contents, Lake, open_lake
 from etl_ml_tests.lake.conftest import place
 from etl_ml_tests.project import Project
-from etl_ml_tests.servers.s3 import S3
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -105,11 +104,14 @@ def test_a_mistake_is_told_without_a_traceback(
 
 
 def test_credentials_that_are_refused_are_told_without_a_traceback_or_the_secret(
-    project: Project, s3: S3
+    project: Project,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    environment = s3.environment | {"AWS_SECRET_ACCESS_KEY": "a-wrong-secret"}
-    url = f"s3://{s3.bucket()}/lake"
-    done = project.command("etl-ml", "lake", "vacuum", ETL_ML_LAKE=url, **environment)
+    url = place("s3", request, tmp_path, monkeypatch)
+    wrong = {"AWS_SECRET_ACCESS_KEY": "a-wrong-secret"}
+    done = project.command("etl-ml", "lake", "vacuum", ETL_ML_LAKE=url, **wrong)
     assert done.returncode == 1
     assert "the credentials are refused" in done.stderr
     assert url in done.stderr

@@ -12,6 +12,7 @@ import pytest
 
 import etl_ml
 from etl_ml.lake import open_lake
+from etl_ml_tests.lake.conftest import place
 from etl_ml_tests.lake.test_readers import EXTENSIONS
 from etl_ml_tests.project import Project
 
@@ -39,7 +40,7 @@ def environment(
     if kind.startswith("S3"):
         s3 = request.getfixturevalue("s3")
         told |= {"S3_ENDPOINT": s3.endpoint, "S3_KEY": s3.key, "S3_SECRET": s3.secret}
-        told |= {"BUCKET": s3.bucket()}
+        told |= {"BUCKET": place("s3", request, tmp_path, monkeypatch).split("/")[2]}
     if kind.startswith("Azure"):
         azurite = request.getfixturevalue("azurite")
         told |= {"AZURE_ACCOUNT_URL": azurite.url, "AZURE_KEY": azurite.key}
