@@ -58,7 +58,10 @@ def vacuum(
     rows = [
         (
             name,
-            *map(len, (removed.versions, removed.leftovers, removed.packages, removed.runs)),
+            len(removed.versions),
+            len(removed.leftovers) + removed.unfinished,
+            len(removed.packages),
+            len(removed.runs),
             sum(removed.rows.values()),
             removed.bytes / 1e6,
         )

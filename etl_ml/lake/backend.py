@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from etl_ml.spec.error import EtlMlError
 
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from etl_ml.lake.parquet_file import ParquetFile
+    from etl_ml.lake.content import Counted
+    from etl_ml.lake.pieces import Data, Stored
 
 
 class AlreadyExists(Exception):
@@ -59,6 +59,33 @@ class Moved(Exception):
     """Another writer's commit came first; nothing of ours was written."""
 
 
+class Written(NamedTuple):
+    """A commit of a table: its version, how many rows the table has now, and its seal."""
+
+    version: int
+    rows: int
+    seal: str | None
+
+
+class Swept(NamedTuple):
+    """What killed writers left of objects that never came to be: how many, and their bytes."""
+
+    objects: int
+    bytes: int
+
+
+class Scan(NamedTuple):
+    """A table's rows at a version, lazily; in no order.
+
+    `seal` is what the store says of the objects that hold them (names, sizes, entity tags), as one
+    text: as long as it is that of the commit, nobody has touched them. None where the store says
+    nothing of the kind.
+    """
+
+    rows: pl.LazyFrame
+    seal: str | None
+
+
 class TableHandle(Protocol):
     """A table as it was when it was opened, and the one commit that may follow on it.
 
@@ -82,16 +109,17 @@ class TableHandle(Protocol):
     def scan(self) -> pl.LazyFrame:
         """The rows at this version, lazily; in no order."""
 
-    def commit(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
-    ) -> tuple[int, int]:
-        """Append rows, or replace all, in one commit; returns its (version, number of rows).
+    def commit(self, rows: Counted, metadata: Mapping[str, str], *, replace: bool) -> Written:
+        """Append rows, or replace all, in one commit.
 
         Raises
         ------
         Moved
             The table is not any more what it was when it was opened.
         """
+
+    def checkpoint(self) -> None:
+        """Spare those who open the table reading its whole log, where it has one."""
 
 
 class Backend(Protocol):
@@ -109,11 +137,20 @@ class Backend(Protocol):
         AlreadyExists
         """
 
-    def put(self, name: str, data: bytes | Path) -> None:
+    def put(self, name: str, data: Data) -> None:
         """Write a whole object, in place of any that is there."""
 
     def get(self, name: str, *, most: int | None = None) -> bytes | None:
         """The object's bytes, or None where there is none.
+
+        Raises
+        ------
+        TooLarge
+            It has more than `most` bytes.
+        """
+
+    def stream(self, name: str, most: int) -> Stored | None:
+        """The object's bytes as they arrive, or None where there is none.
 
         Raises
         ------
@@ -127,6 +164,9 @@ class Backend(Protocol):
     def walk(self, prefix: str) -> Iterator[Entry]:
         """All objects under a prefix, those of tables included, in no order."""
 
+    def sweep(self, prefix: str, before: datetime, *, dry_run: bool) -> Swept:
+        """Remove what writers that were killed before a moment left of unfinished objects."""
+
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly under a prefix, sorted."""
 
@@ -134,9 +174,14 @@ class Backend(Protocol):
         """Names of the objects directly under a prefix, sorted."""
 
     def write_table(
-        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
-    ) -> tuple[int, int]:
-        """Replace a table's content in one commit; returns its (version, number of rows)."""
+        self, path: str, rows: Counted, metadata: Mapping[str, str], near: int | None = None
+    ) -> Written:
+        """Replace a table's content in one commit.
+
+        Parameters
+        ----------
+        near : a version of the table that may be its last one, which spares looking for it
+        """
 
     def open_table(self, path: str) -> TableHandle | None:
         """The table at its head, None where there is none yet."""
@@ -147,8 +192,11 @@ class Backend(Protocol):
     def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
         """What the commit that made a version of a table was stamped with."""
 
-    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
-        """The table's rows at a version, lazily; in no order."""
+    def scan_table(self, path: str, version: int) -> Scan:
+        """The table's rows at a version, and whether they are as they were committed."""
+
+    def seal(self, path: str, version: int) -> str | None:
+        """The seal of a table's version as it is now; see `Scan`."""
 
     def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
         """What a table stores that none of these versions needs, written before a moment."""

@@ -8,6 +8,15 @@ import time
 _FIRST, _LONGEST = 0.2, 20.0
 
 
+AGAIN = 5
+"""How often what was not answered is asked again, beyond what a store's own client does."""
+
+
+def pause(attempt: int) -> None:
+    """Wait before asking again: up to half a second at first, sixteen in all."""
+    time.sleep(random.uniform(0, 0.5 * 2**attempt))
+
+
 class Backoff:
     """Exponential back-off with full jitter.
 

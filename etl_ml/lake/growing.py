@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,7 @@ def write_growing(
     backend, path = lake.backend, f"{pipeline}/tables/{asset}"
     for wait in attempts(f"{pipeline}/{asset}", backend.url):
         handle = backend.open_table(path)
-        if handle is not None:
-            adopt(lake, pipeline, asset, handle)
+        head = adopt(lake, pipeline, asset, handle) if handle is not None else None
         increment = grow(handle)
         # Claimed as late as can be, so that versions and commits come in one order.
         writer = lake.claim(pipeline, asset, **lineage)
@@ -81,10 +81,11 @@ def write_growing(
                     f"{pipeline}/{asset}: there is nothing to begin with.",
                     fix="see that the source has rows, then materialize it again",
                 )
-            writer.refer(TableRef(path, handle.version, handle.rows))
+            writer.refer(head or TableRef(path, handle.version, handle.rows))
             return writer.commit()
         try:
-            writer.follow(handle or backend.create_table(path, increment.rows.schema), increment)
+            following = handle or backend.create_table(path, increment.rows.schema)
+            writer.follow(following, increment, head.content if head else None)
         except Moved:
             wait()
             continue
@@ -92,11 +93,11 @@ def write_growing(
     raise AssertionError
 
 
-def adopt(lake: Lake, pipeline: str, asset: str, head: TableHandle) -> None:
-    """Write the manifest that a killed writer did not come to write."""
+def adopt(lake: Lake, pipeline: str, asset: str, head: TableHandle) -> TableRef | None:
+    """The table as the version has it that made it, whose writer may have left no manifest."""
     stamp = head.metadata
     if "version" not in stamp:
-        return
+        return None
     manifest = Manifest(
         pipeline=pipeline,
         asset=asset,
@@ -109,8 +110,10 @@ def adopt(lake: Lake, pipeline: str, asset: str, head: TableHandle) -> None:
         files=(),
     )
     name = f"{manifest.folder}/manifest.json"
-    if lake.backend.get(name) is None:
-        try:
-            lake.backend.create(name, manifest.dump())
-        except AlreadyExists:
-            return
+    data = lake.backend.get(name)
+    if data is not None:
+        found = Manifest.load(data, f"{lake.url}/{name}").table
+        return found if found and found.delta_version == head.version else None
+    with suppress(AlreadyExists):
+        lake.backend.create(name, manifest.dump())
+    return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake.backend import AlreadyExists, Backend, TooLarge
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import write_growing
-from etl_ml.lake.manifest import FORMAT, Manifest
+from etl_ml.lake.manifest import FORMAT, Manifest, UnreadableVersion
 from etl_ml.lake.version import MissingVersion, Table, Version
 from etl_ml.lake.writer import LATEST, Contents, Writer
 from etl_ml.spec.error import EtlMlError, listed
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"[0-9]{10}")
 _MANIFEST = re.compile(r"[0-9]{10}/manifest\.json")
+_MISTYPED = re.compile(r"(s3|az|gs|file|mongodb(\+srv)?):/?(?!/)")
 MARKER = "lake.json"
 # Numbers that are tried after the hint before the folder is listed.
 _PROBES = 16
@@ -180,7 +181,7 @@ class Lake:
                 probes -= 1
                 number = self._free(prefix) if probes == 0 else number + 1
                 continue
-            return Writer(self.backend, draft)
+            return Writer(self.backend, draft, _table_version(prefix, hinted))
 
     def _free(self, prefix: str) -> int:
         taken = self._claimed(prefix)
@@ -196,6 +197,17 @@ class Lake:
         for name, content in contents.files.items():
             writer.file(name, content)
         return writer.commit()
+
+
+def _table_version(prefix: str, newest: tuple[str, bytes] | None) -> int | None:
+    """The table's version in an asset's newest one; None where it has none, or is damaged."""
+    if newest is None:
+        return None
+    try:
+        table = Manifest.load(newest[1], f"{prefix}/{newest[0]}/manifest.json").table
+    except UnreadableVersion:
+        return None
+    return table.delta_version if table else None
 
 
 def open_lake(
@@ -225,9 +237,10 @@ def open_lake(
 
     if scheme in ("s3", "az", "gs") and separator:
         return Lake(ObjectStoreBackend.remote(location, settings))
-    if separator and scheme != "file":
+    mistyped = _MISTYPED.match(location)
+    if (separator and scheme != "file") or mistyped:
         raise EtlMlError(
-            f"a lake at {scheme}:// cannot be opened.",
+            f"a lake at {mistyped[0] if mistyped else f'{scheme}://'} cannot be opened.",
             where="ETL_ML_LAKE",
             fix="use a path, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix or "
             "mongodb://host/database",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,13 +23,15 @@ class UnreadableVersion(EtlMlError):
 class TableRef:
     """A table at one of its versions; `path` is relative to the lake.
 
-    `content` is `Table.content()`, by which the rows are known again.
+    `content` is what its rows amount to (`content_of`), by which they are known again; `seal` what
+    the store said of them when they were committed (`Scan`).
     """
 
     path: str
     delta_version: int
     rows: int
     content: str | None = None
+    seal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,33 +65,44 @@ class Manifest:
         return f"{self.pipeline}/files/{self.asset}/{self.version}"
 
     def dump(self) -> bytes:
+        """The file: JSON, with a digest of everything else in it at its end."""
         fields = asdict(self)
-        return dump_json({"format": fields.pop("format"), **fields})
+        fields = {"format": fields.pop("format"), **fields}
+        return dump_json({**fields, "sha256": _digest(json.loads(dump_json(fields)))})
 
     @staticmethod
     def load(data: bytes, path: str) -> Manifest:
         """Parse a manifest.
 
+        Parameters
+        ----------
+        path : where it was found, ending with the version's folder and its name
+
         Raises
         ------
         UnreadableVersion
-            The file is cut short, is no manifest, or is of a newer format.
+            The file is cut short, was changed, is no manifest, or is of a newer format.
         """
         try:
             fields: dict[str, Any] = json.loads(data)
-            if (found := int(fields["format"])) > FORMAT:
+            if (format_ := int(fields["format"])) > FORMAT:
                 raise UnreadableVersion(
-                    f"{path} has format {found}; this etl_ml reads up to {FORMAT}.",
+                    f"{path} has format {format_}; this etl_ml reads up to {FORMAT}.",
                     where=path,
                     fix=f"install an etl_ml newer than {__version__}",
                 )
+            if (digest := fields.pop("sha256", None)) is not None and digest != _digest(fields):
+                raise ValueError("its digest is not that of its content")
             table = fields.pop("table")
             files = fields.pop("files")
-            return Manifest(
+            found = Manifest(
                 **fields,
                 table=TableRef(**table) if table else None,
                 files=tuple(FileRef(**file) for file in files),
             )
+            if not f"/{path}".endswith(f"/{found.folder}/manifest.json"):
+                raise ValueError(f"it is that of {found.folder}")
+            return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnreadableVersion(
                 f"{path} is damaged: {error}",
@@ -96,3 +110,7 @@ class Manifest:
                 where=path,
                 fix="ask for an earlier version, or restore the file",
             ) from None
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from etl_ml.lake.backend import AlreadyExists, Entry, TooLarge, Unreachable
+from etl_ml.lake.backend import AlreadyExists, Entry, Swept, TooLarge, Unreachable
+from etl_ml.lake.backoff import AGAIN, pause
+from etl_ml.lake.pieces import PIECE, Data, Piece, Stored, pieces_of, size_of
 from etl_ml.spec.error import bounded
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 _INLINE = 64 << 10
 _CHUNK = 1 << 20
-_SELECTION_MS = 15_000
+_WAITS = {"serverSelectionTimeoutMS": 15_000, "socketTimeoutMS": 60_000}
 _REFUSED = (13, 18, 8000)  # Unauthorized, AuthenticationFailed, and Atlas's own
+_EXPIRED = 391  # ReauthenticationRequired
+
+Answer = TypeVar("Answer")
 
 
 class MongoFiles:
@@ -38,7 +42,7 @@ class MongoFiles:
     def create(self, name: str, data: bytes) -> None:
         from pymongo.errors import DuplicateKeyError
 
-        with self._asking("written", name):
+        def once() -> None:
             document = self._stored(name, data)
             try:
                 self._names.insert_one(document)
@@ -48,17 +52,21 @@ class MongoFiles:
                 if self.get(name) != data:
                     raise AlreadyExists(name) from None
 
-    def put(self, name: str, data: bytes | Path) -> None:
-        with self._asking("written", name):
+        self._ask("written", name, once)
+
+    def put(self, name: str, data: Data) -> None:
+        def once() -> None:
             document = self._stored(name, data)
             before = self._names.find_one_and_replace({"_id": name}, document, upsert=True)
-            if before is not None:
+            if before is not None and before.get("file") != document.get("file"):
                 self._drop(before)
+
+        self._ask("written", name, once)
 
     def get(self, name: str, *, most: int | None = None) -> bytes | None:
         from gridfs.errors import NoFile
 
-        with self._asking("read", name):
+        def once() -> bytes | None:
             while True:
                 found = self._names.find_one({"_id": name})
                 if found is None:
@@ -74,41 +82,93 @@ class MongoFiles:
                         return None
                     # Replaced between the two questions.
 
+        return self._ask("read", name, once)
+
+    def stream(self, name: str, most: int) -> Stored | None:
+        found = self._ask("read", name, lambda: self._names.find_one({"_id": name}))
+        if found is None:
+            return None
+        if found["bytes"] > most:
+            raise TooLarge(name, found["bytes"])
+        return Stored(found["bytes"], self._pieces(found))
+
+    def _pieces(self, found: Mapping[str, Any]) -> Iterator[Piece]:
+        from gridfs.errors import GridFSError
+
+        if "file" not in found:
+            yield bytes(found["data"])
+            return
+
+        def piece(at: int) -> bytes:
+            try:
+                with self._files.open_download_stream(found["file"]) as stored:
+                    stored.seek(at)
+                    return bytes(stored.read(PIECE))
+            except GridFSError:  # chunks that are gone, or too many: the hash will not be right
+                return b""
+
+        for at in range(0, found["bytes"], PIECE):
+            yield self._ask("read", found["_id"], partial(piece, at))
+
     def delete(self, name: str) -> None:
-        with self._asking("removed", name):
+        def once() -> None:
             found = self._names.find_one_and_delete({"_id": name})
             if found is not None:
                 self._drop(found)
 
+        self._ask("removed", name, once)
+
     def folders(self, prefix: str) -> list[str]:
         start = f"{prefix}/" if prefix else ""
-        with self._asking("listed", prefix):
-            found = self._names.distinct("folder", {"folder": _under(start)})
+        ask = partial(self._names.distinct, "folder", {"folder": _under(start)})
+        found = self._ask("listed", prefix, ask)
         return sorted({folder[len(start) :].partition("/")[0] for folder in found} - {""})
 
     def objects(self, prefix: str) -> list[str]:
-        with self._asking("listed", prefix):
-            found = [entry["_id"] for entry in self._names.find({"folder": prefix}, {"_id": 1})]
-        return sorted(name.rpartition("/")[2] for name in found)
+        ask = partial(self._names.find, {"folder": prefix}, {"_id": 1})
+        found = self._ask("listed", prefix, lambda: list(ask()))
+        return sorted(entry["_id"].rpartition("/")[2] for entry in found)
 
     def walk(self, prefix: str) -> Iterator[Entry]:
-        with self._asking("listed", prefix):
-            for found in self._names.find({"_id": _under(prefix)}, {"bytes": 1, "modified": 1}):
-                yield Entry(found["_id"], found["bytes"], found["modified"])
+        ask = partial(self._names.find, {"_id": _under(prefix)}, {"bytes": 1, "modified": 1})
+        for found in self._ask("listed", prefix, lambda: list(ask())):
+            yield Entry(found["_id"], found["bytes"], found["modified"])
+
+    def sweep(self, prefix: str, before: datetime, *, dry_run: bool) -> Swept:
+        return self._ask("removed", prefix, lambda: self._sweep(prefix, before, dry_run))
+
+    def _sweep(self, prefix: str, before: datetime, dry_run: bool) -> Swept:
+        """What was uploaded for a name that was never written, or replaced meanwhile."""
+        from bson import ObjectId
+
+        old = {"_id": {"$lt": ObjectId.from_datetime(before)}}
+        kept = set(self._names.distinct("file"))
+        ended = self._database["lake.files"].find({**old, "filename": _under(prefix)})
+        unnamed = {f["_id"]: f["length"] for f in ended if f["_id"] not in kept}
+        # One that was killed while it uploaded has left parts of no file at all.
+        chunks = self._database["lake.chunks"]
+        parts = chunks.distinct("files_id", {"files_id": old["_id"]})
+        files = set(self._database["lake.files"].distinct("_id"))
+        cut = {f: _CHUNK * chunks.count_documents({"files_id": f}) for f in set(parts) - files}
+        if not dry_run:
+            for file in (*unnamed, *cut):
+                chunks.delete_many({"files_id": file})
+                self._database["lake.files"].delete_one({"_id": file})
+        return Swept(len(unnamed) + len(cut), sum(unnamed.values()) + sum(cut.values()))
 
     @property
     def _names(self) -> Any:
         return self._database["lake.names"]
 
-    @property
+    @cached_property  # it looks once whether its indexes are there
     def _files(self) -> GridFSBucket:
         from gridfs import GridFSBucket
 
         return GridFSBucket(self._database, bucket_name="lake", chunk_size_bytes=_CHUNK)
 
-    def _stored(self, name: str, data: bytes | Path) -> dict[str, Any]:
+    def _stored(self, name: str, data: Data) -> dict[str, Any]:
         """An object's document; what does not fit into it is in GridFS by now."""
-        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        size = size_of(data)
         document: dict[str, Any] = {
             "_id": name,
             "folder": name.rpartition("/")[0],
@@ -116,11 +176,11 @@ class MongoFiles:
             "modified": datetime.now(UTC),
         }
         if size <= _INLINE:
-            return document | {"data": data if isinstance(data, bytes) else data.read_bytes()}
-        if isinstance(data, bytes):
-            return document | {"file": self._files.upload_from_stream(name, data)}
-        with data.open("rb") as stream:
-            return document | {"file": self._files.upload_from_stream(name, stream)}
+            return document | {"data": b"".join(pieces_of(data))}
+        with self._files.open_upload_stream(name) as sink:
+            for piece in pieces_of(data):
+                sink.write(bytes(piece))
+        return document | {"file": sink._id}
 
     def _drop(self, document: Mapping[str, Any]) -> None:
         from gridfs.errors import NoFile
@@ -141,10 +201,33 @@ class MongoFiles:
         except PyMongoError as error:
             raise unreachable(name or "the lake", what, self.url, error) from None
 
+    def _ask(self, what: str, name: str, ask: Callable[[], Answer]) -> Answer:
+        """Ask something that may be asked again, and again where the connection broke."""
+        with self._asking(what, name):
+            return again(ask)
+
 
 def _under(prefix: str) -> dict[str, str]:
     """Names that begin with a prefix; no name holds the last of all characters."""
     return {"$gte": prefix, "$lt": f"{prefix}\U0010ffff"}
+
+
+def again(ask: Callable[[], Answer]) -> Answer:
+    """Ask until the connection lasts, a few times: the driver itself asks twice.
+
+    A server that is away has been waited for, and one that does not answer has been given a minute,
+    twice.
+    """
+    from pymongo.errors import AutoReconnect, NetworkTimeout, ServerSelectionTimeoutError
+
+    for attempt in range(AGAIN):
+        try:
+            return ask()
+        except (NetworkTimeout, ServerSelectionTimeoutError):
+            raise
+        except AutoReconnect:
+            pause(attempt)
+    return ask()
 
 
 @lru_cache(maxsize=8)
@@ -152,15 +235,15 @@ def client_of(uri: str, process: int) -> MongoClient[dict[str, Any]]:
     """One client a process: it keeps its connections, and does not outlive a fork."""
     from pymongo import MongoClient
 
-    waits: Any = {}
-    if "serverSelectionTimeoutMS" not in uri:
-        waits["serverSelectionTimeoutMS"] = _SELECTION_MS
+    waits: Any = {name: ms for name, ms in _WAITS.items() if name.lower() not in uri.lower()}
     return MongoClient(uri, tz_aware=True, appname="etl_ml", **waits)
 
 
 def unreachable(name: str, what: str, url: str, error: Exception) -> Unreachable:
     code = getattr(error, "code", None)
-    if code in _REFUSED:
+    if code == _EXPIRED:
+        why, fix = "the credentials have expired", "renew them, then run it again"
+    elif code in _REFUSED:
         why = "the credentials are refused, or may not do this"
         fix = "check user, password, authSource, and that the role may read and write here"
     else:

@@ -12,18 +12,19 @@ Collections of the database, beside GridFS's `lake.files` and `lake.chunks`:
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import Batches, Entry, Moved, Unreachable
+from etl_ml.lake.backend import Entry, Moved, Scan, Unreachable, Written
+from etl_ml.lake.backoff import AGAIN, pause
 from etl_ml.lake.bson_rows import decoded, encoded_rows
+from etl_ml.lake.content import Sum, comparable, together
 from etl_ml.lake.contention import attempts
-from etl_ml.lake.mongo_files import MongoFiles, client_of, unreachable
-from etl_ml.lake.parquet_file import ParquetFile, room, sink
+from etl_ml.lake.manifest import UnreadableVersion
+from etl_ml.lake.mongo_files import MongoFiles, again, client_of, unreachable
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.source import public
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from etl_ml.lake.content import Counted
+
 _BATCH = 1_000
+_DUPLICATE = 11_000
 _ROWS_READ = 10_000
 
 
@@ -82,16 +86,8 @@ class MongoBackend(MongoFiles):
         return cls(shown, database)
 
     def write_table(
-        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
-    ) -> tuple[int, int]:
-        import polars as pl
-
-        if isinstance(rows, pl.LazyFrame):
-            with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
-                file = ParquetFile(Path(folder, "rows.parquet"))
-                with room(Path(folder)):
-                    sink(rows, file.path).collect(engine="streaming")
-                return self.write_table(path, file, metadata)
+        self, path: str, rows: Counted, metadata: Mapping[str, str], near: int | None = None
+    ) -> Written:
         for wait in attempts(path, self.url):
             handle = self.open_table(path) or self.create_table(path, rows.schema)
             try:
@@ -101,38 +97,44 @@ class MongoBackend(MongoFiles):
         raise AssertionError
 
     def open_table(self, path: str) -> _Handle | None:
-        with self._asking("read", path):
-            found = self._commits.find_one({"path": path}, sort=[("version", -1)])
+        ask = partial(self._commits.find_one, {"path": path}, sort=[("version", -1)])
+        found = self._ask("read", path, ask)
         return None if found is None else _Handle(self, found)
 
     def create_table(self, path: str, schema: pa.Schema) -> _Handle:
         from pymongo.errors import DuplicateKeyError
 
-        commit = _commit(path, 0, schema, [], 0, {}, 0)
-        with self._asking("written", path):
+        commit = _commit(path, 0, schema, [], 0, {}, 0, Sum(schema.names).content)
+
+        def once() -> _Handle:
             # The one index that reads need; making it again is without effect.
-            self._rows(path).create_index("part")
+            self._rows(path).create_index([("part", 1), ("_id", 1)])
             self._commits.create_index([("path", 1), ("version", -1)])
             self._names.create_index("folder")
             try:
                 self._commits.insert_one(commit)
-            except DuplicateKeyError:  # another writer made it first
+            except DuplicateKeyError:  # another writer made it first, or it arrived all the same
                 handle = self.open_table(path)
                 assert handle is not None
                 return handle
-        return _Handle(self, commit)
+            return _Handle(self, commit)
+
+        return self._ask("written", path, once)
 
     def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
-        with self._asking("read", path):
-            found = self._commits.find_one({"_id": _commit_name(path, version)})
+        found = self._committed(path, version)
         return dict(found["metadata"]) if found else {}
 
-    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
+    def _committed(self, path: str, version: int) -> Mapping[str, Any] | None:
+        ask = partial(self._commits.find_one, {"_id": _commit_name(path, version)})
+        found: Mapping[str, Any] | None = self._ask("read", path, ask)
+        return found
+
+    def scan_table(self, path: str, version: int) -> Scan:
         import polars as pl
         from polars.io.plugins import register_io_source
 
-        with self._asking("read", path):
-            found = self._commits.find_one({"_id": _commit_name(path, version)})
+        found = self._committed(path, version)
         if found is None:
             raise FileNotFoundError(_commit_name(path, version))
         schema = _schema(found)
@@ -148,7 +150,10 @@ class MongoBackend(MongoFiles):
                 yield frame if predicate is None else frame.filter(predicate)
 
         shape: pl.DataFrame = pl.from_arrow(schema.empty_table())  # type: ignore[assignment]
-        return register_io_source(read, schema=shape.schema)
+        return Scan(register_io_source(read, schema=shape.schema), None)
+
+    def seal(self, path: str, version: int) -> None:
+        """A document has no entity tag: rows are compared with `content` as they are read."""
 
     def _read(
         self, commit: Mapping[str, Any], schema: pa.Schema, wanted: list[str], most: int | None
@@ -157,38 +162,108 @@ class MongoBackend(MongoFiles):
         import pyarrow as pa
 
         path, count = commit["path"], 0
+        # Only whole rows can be compared with what was committed.
+        whole = most is None and set(wanted) == set(schema.names)
+        found = Sum(wanted)
         chosen = pa.schema([schema.field(name) for name in wanted])
-        with self._asking("read", path):
-            parts = {"part": {"$in": commit["parts"]}}
-            cursor = self._rows(path).find(parts, batch_size=_ROWS_READ)
-            pending: list[Any] = []
-            for document in islice(cursor, most):
-                pending.append(document)
-                if len(pending) == _ROWS_READ:
-                    yield pl.DataFrame(decoded(pending, chosen))
-                    count, pending = count + len(pending), []
+        pending: list[Any] = []
+        for document in islice(self._documents(path, commit["parts"]), most):
+            pending.append(document)
+            if len(pending) == _ROWS_READ:
+                frame = pl.DataFrame(decoded(pending, chosen))
+                if whole:
+                    found.add(frame)
+                yield frame
+                count, pending = count + len(pending), []
         count += len(pending)
         if most is None and count != commit["rows"]:
-            raise OSError(f"{count} of {commit['rows']} rows are there")
-        yield pl.DataFrame(decoded(pending, chosen))
+            raise self._damaged(commit, f"{count} of its {commit['rows']} rows are there")
+        frame = pl.DataFrame(decoded(pending, chosen))
+        if whole:
+            found.add(frame)
+            committed = commit.get("content")
+            if comparable(committed, found.content) and committed != found.content:
+                raise self._damaged(commit, "its rows are not those that were committed")
+        yield frame
+
+    def _damaged(self, commit: Mapping[str, Any], why: str) -> UnreadableVersion:
+        return UnreadableVersion(
+            f"{commit['path']}, version {commit['version']}: {why}.",
+            where=f"{self.url}/{commit['path']}",
+            fix="ask for an earlier version, or materialize the asset again",
+        )
+
+    def _documents(self, path: str, parts: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+        """Rows in an order in which reading can go on where the connection broke."""
+        from pymongo.errors import AutoReconnect, CursorNotFound
+
+        left, last, attempt = sorted(parts), None, 0
+        while True:
+            query: dict[str, Any] = {"part": {"$in": left}}
+            if last is not None:
+                behind = {"part": left[0], "_id": {"$gt": last}}
+                query = {"$or": [behind, {"part": {"$in": left[1:]}}]}
+            found = self._rows(path).find(query, batch_size=_ROWS_READ)
+            try:
+                with self._asking("read", path):
+                    for document in found.sort([("part", 1), ("_id", 1)]):
+                        if document["part"] != left[0]:
+                            left = left[left.index(document["part"]) :]
+                        last, attempt = document["_id"], 0
+                        yield document
+                return
+            except Unreachable as error:
+                broken = isinstance(error.__context__, AutoReconnect | CursorNotFound)
+                if not broken or attempt == AGAIN:
+                    raise
+                pause(attempt)
+                attempt += 1
 
     def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
         from bson import ObjectId
 
         names = [_commit_name(path, version) for version in versions]
-        kept = {part for c in self._commits.find({"_id": {"$in": names}}) for part in c["parts"]}
-        oldest_kept = ObjectId.from_datetime(before)
-        for part in self._rows(path).distinct("part", {"part": {"$lt": oldest_kept}}):
-            if part not in kept:
-                count = self._rows(path).count_documents({"part": part})
-                yield Entry(str(part), count, part.generation_time)
+        rows, oldest_kept = self._rows(path), ObjectId.from_datetime(before)
+
+        def once() -> list[Entry]:
+            commits = self._commits.find({"_id": {"$in": names}})
+            kept = {part for commit in commits for part in commit["parts"]}
+            return [
+                Entry(str(part), rows.count_documents({"part": part}), part.generation_time)
+                for part in rows.distinct("part", {"part": {"$lt": oldest_kept}})
+                if part not in kept
+            ]
+
+        return self._ask("listed", path, once)
 
     def discard(self, path: str, entries: Iterable[Entry]) -> None:
         from bson import ObjectId
 
-        with self._asking("removed", path):
-            for entry in entries:
-                self._rows(path).delete_many({"part": ObjectId(entry.name)})
+        for entry in entries:
+            part = {"part": ObjectId(entry.name)}
+            self._ask("removed", path, partial(self._rows(path).delete_many, part))
+
+    def _insert(self, path: str, documents: list[dict[str, Any]]) -> None:
+        """Insert rows, some of which may be there: their answer was lost."""
+        from pymongo.errors import BulkWriteError
+
+        try:
+            self._rows(path).insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            told = error.details or {}
+            others = [e for e in told.get("writeErrors", ()) if e["code"] != _DUPLICATE]
+            if others or told.get("writeConcernErrors"):
+                raise
+
+    def _insert_commit(self, commit: Mapping[str, Any], part: Any) -> None:
+        from pymongo.errors import DuplicateKeyError
+
+        try:
+            self._commits.insert_one(commit)
+        except DuplicateKeyError:
+            found = self._commits.find_one({"_id": commit["_id"]})
+            if found is None or part not in found["parts"]:
+                raise Moved(commit["path"]) from None
 
     @property
     def _commits(self) -> Any:
@@ -215,47 +290,43 @@ class _Handle:
         return dict(self._commit["metadata"])
 
     def scan(self) -> pl.LazyFrame:
-        return self._backend.scan_table(self._path, self.version)
+        return self._backend.scan_table(self._path, self.version).rows
 
-    def commit(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
-    ) -> tuple[int, int]:
+    def checkpoint(self) -> None:
+        """A commit is a document of its own, found by an index."""
+
+    def commit(self, rows: Counted, metadata: Mapping[str, str], *, replace: bool) -> Written:
         return self.write(rows, metadata, replace=replace, transaction=self.transactions + 1)
 
     def write(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool, transaction: int = 0
-    ) -> tuple[int, int]:
+        self, rows: Counted, metadata: Mapping[str, str], *, replace: bool, transaction: int = 0
+    ) -> Written:
         """One commit on this very version; `Moved` if it is not the head any more."""
         import pyarrow as pa
         from bson import ObjectId
-        from pymongo.errors import DuplicateKeyError
 
         backend, path, part, count = self._backend, self._path, ObjectId(), 0
         schema = rows.schema
         if not replace:
             schema = pa.unify_schemas([_schema(self._commit), schema])
-        stored = backend._rows(path)
         try:
             with backend._asking("written", path):
                 for documents in encoded_rows(rows, part, _BATCH):
-                    stored.insert_many(documents, ordered=False)
+                    again(partial(backend._insert, path, documents))
                     count += len(documents)
                 parts = [part] if replace else [*self._commit["parts"], part]
                 total = count if replace else self.rows + count
+                before = self._commit.get("content")
+                content = rows.content if replace else together(before, rows.content)
                 commit = _commit(
-                    path, self.version + 1, schema, parts, total, metadata, transaction
+                    path, self.version + 1, schema, parts, total, metadata, transaction, content
                 )
-                try:
-                    backend._commits.insert_one(commit)
-                except DuplicateKeyError:
-                    found = backend._commits.find_one({"_id": commit["_id"]})
-                    if found is None or part not in found["parts"]:
-                        raise Moved(path) from None
+                again(partial(backend._insert_commit, commit, part))
         except Exception as error:
             if isinstance(error, Moved) or not isinstance(error, Unreachable):
-                stored.delete_many({"part": part})  # else it is for vacuum
+                backend._rows(path).delete_many({"part": part})  # else it is for vacuum
             raise
-        return self.version + 1, total
+        return Written(self.version + 1, total, None)
 
 
 def _commit(
@@ -266,6 +337,7 @@ def _commit(
     rows: int,
     metadata: Mapping[str, str],
     transactions: int,
+    content: str | None,
 ) -> dict[str, Any]:
     return {
         "_id": _commit_name(path, version),
@@ -276,6 +348,7 @@ def _commit(
         "rows": rows,
         "metadata": dict(metadata),
         "transactions": transactions,
+        "content": content,
         "modified": datetime.now(UTC),
     }
 

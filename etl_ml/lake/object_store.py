@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from etl_ml.lake.backend import Batches, Entry, Moved
+from etl_ml.lake.backend import AlreadyExists, Entry, Moved, Scan, Unreachable, Written
 from etl_ml.lake.contention import attempts
+from etl_ml.lake.delta_log import Replacement, entry_name
 from etl_ml.lake.identity import ROW
-from etl_ml.lake.parquet_file import ParquetFile, room, sink
+from etl_ml.lake.parquet_file import ParquetFile
+from etl_ml.lake.pieces import size_of
 from etl_ml.lake.stored_files import StoredFiles, answered
 from etl_ml.lake.stores import RETRIES, StoreSettings, delta_options, open_store
 
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
     from obstore.store import ObjectStore
 
+    from etl_ml.lake.content import Counted
+
 _TABLE = {
     # Only the lake's own vacuum removes anything, by manifest.
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
+    # Who opens a table reads the log from its last checkpoint.
+    "delta.checkpointInterval": "10",
 }
+_CHECKPOINT_AFTER = 10
 
 
 class ObjectStoreBackend(StoredFiles):
@@ -56,11 +62,25 @@ class ObjectStoreBackend(StoredFiles):
 
     @classmethod
     def local(cls, root: Path) -> ObjectStoreBackend:
-        """A lake in a folder, which is made if it is missing."""
+        """A lake in a folder, which is made if it is missing.
+
+        Raises
+        ------
+        Unreachable
+            It is not there and cannot be made.
+        """
         from obstore.store import LocalStore
 
         root = root.expanduser().resolve()
-        return cls(str(root), LocalStore(root, mkdir=True), folder=root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unreachable(
+                f"the lake's folder cannot be made: {error.strerror}.",
+                where=str(root),
+                fix="correct the path, or make a folder there that may be written",
+            ) from None
+        return cls(str(root), LocalStore(root), folder=root)
 
     @classmethod
     def remote(cls, url: str, settings: StoreSettings | None = None) -> ObjectStoreBackend:
@@ -70,25 +90,58 @@ class ObjectStoreBackend(StoredFiles):
         return cls(url, store, root, options=lambda: delta_options(url, settings))
 
     def write_table(
-        self, path: str, rows: ParquetFile | pl.LazyFrame | Batches, metadata: Mapping[str, str]
-    ) -> tuple[int, int]:
-        import polars as pl
-
-        if isinstance(rows, pl.LazyFrame):
-            with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
-                file = ParquetFile(Path(folder, "rows.parquet"))
-                with room(Path(folder)):
-                    sink(rows, file.path).collect(engine="streaming")
-                return self.write_table(path, file, metadata)
+        self, path: str, rows: Counted, metadata: Mapping[str, str], near: int | None = None
+    ) -> Written:
+        if rows.file is not None and rows.file.is_plain:
+            return self._take(path, rows.file, metadata, near)
         for wait in attempts(path, self.url):
             handle = self.open_table(path) or self.create_table(path, rows.schema)
             try:
-                if isinstance(rows, ParquetFile) and handle.suits(rows):
-                    return handle.take(rows, metadata)
                 return handle.write(_Stream(rows), metadata, "overwrite")
             except Moved:  # another writer's version came first, so this one is next
                 wait()
         raise AssertionError
+
+    def _take(
+        self, path: str, file: ParquetFile, metadata: Mapping[str, str], near: int | None
+    ) -> Written:
+        """Replace a table's content by a Parquet file as it is."""
+        from deltalake import Schema
+
+        schema, rows, size = Schema.from_arrow(file.schema).to_json(), file.rows, size_of(file.path)
+        before = self._before(path, file, near)
+        name = f"part-00000-{uuid.uuid4()}-c000.snappy.parquet"
+        tag = self.tagged(f"{path}/{name}", file.path)
+        for attempt, wait in enumerate(attempts(path, self.url)):
+            version = before.version + 1
+            entry = before.followed_by(name, size, rows, schema, metadata)
+            try:
+                self.create(entry_name(path, version), entry)
+            except AlreadyExists:  # another writer's version came first, so this one is next
+                if attempt:
+                    wait()
+                    before = self._before(path, file, None)
+                else:  # one that a killed writer left, most likely
+                    before = self._replacement(path, version) or self._before(path, file, None)
+                continue
+            told = _seal({name: (size, tag)}) if tag else self._seal(path, {name: size})
+            return Written(version, rows, told)
+        raise AssertionError
+
+    def _before(self, path: str, file: ParquetFile, near: int | None) -> Replacement:
+        """The state that a version follows on: the one nearby where that tells it, else the head.
+
+        Where it is not the head any more, its follower exists already.
+        """
+        found = self._replacement(path, near) if near is not None else None
+        if found is None:
+            handle = self.open_table(path) or self.create_table(path, file.schema)
+            found = Replacement.of(handle.table)
+        return found
+
+    def _replacement(self, path: str, version: int) -> Replacement | None:
+        data = self.get(entry_name(path, version))
+        return Replacement.parse(version, data) if data else None
 
     def open_table(self, path: str) -> _DeltaHandle | None:
         from deltalake.exceptions import TableNotFoundError
@@ -118,34 +171,56 @@ class ObjectStoreBackend(StoredFiles):
 
     def table_metadata(self, path: str, version: int) -> Mapping[str, str]:
         # Delta's own history starts at its head, whichever version was opened.
-        entries = self.get(f"{path}/_delta_log/{version:020d}.json") or b""
+        entries = self.get(entry_name(path, version)) or b""
         actions = [json.loads(line) for line in entries.splitlines() if line.strip()]
         stamps: list[dict[str, str]] = [a["commitInfo"] for a in actions if "commitInfo" in a]
         return stamps[0] if stamps else {}
 
-    def scan_table(self, path: str, version: int) -> pl.LazyFrame:
+    def scan_table(self, path: str, version: int) -> Scan:
         import polars as pl
 
-        table, options = self._delta(path, version), self._options()
         # Polars takes Delta's options, and wants a number for this one.
-        return pl.scan_delta(table, storage_options={"max_retries": RETRIES} if options else None)
+        tries = {"max_retries": RETRIES} if self._folder is None else {}
+        if found := self._replacement(path, version):
+            options: Any = {**self._options(), **tries} or None
+            files = [f"{self.url}/{path}/{name}" for name in found.files]
+            rows = pl.scan_parquet(
+                files, storage_options=options, glob=False, hive_partitioning=False
+            )
+            return Scan(rows, self._seal(path, found.files))
+        table = self._delta(path, version)
+        rows = pl.scan_delta(table, storage_options=tries or None)
+        return Scan(rows, self._seal(path, Replacement.of(table).files))
+
+    def seal(self, path: str, version: int) -> str:
+        return self._seal(path, self._files(path, version))
+
+    def _seal(self, path: str, files: Mapping[str, int]) -> str:
+        """A digest of what the store says of a table's Parquet files; see `Scan`."""
+        import obstore
+
+        with self._asking("read", path):
+            if len(files) == 1:
+                there = [obstore.head(self._store, self._at(f"{path}/{name}")) for name in files]
+            else:
+                there = list(obstore.list_with_delimiter(self._store, self._at(path))["objects"])
+        known = {f["path"].rpartition("/")[2]: (f["size"], f["e_tag"]) for f in there}
+        return _seal({name: known.get(name) for name in files})
 
     def unneeded(self, path: str, versions: Collection[int], before: datetime) -> Iterable[Entry]:
         kept: set[str] = set()
         for version in versions:
-            kept |= self.files_of(path, version)
+            kept |= self._files(path, version).keys()
         for entry in self.walk(f"{path}/"):
             file = entry.name.removeprefix(f"{path}/")
             rows = file.endswith(".parquet") and not file.startswith("_delta_log/")
             if rows and file not in kept and entry.modified < before:
                 yield entry
 
-    def files_of(self, path: str, version: int) -> set[str]:
-        """Names of the Parquet files of a table's version, relative to the table."""
-        import polars as pl
-
-        actions = pl.DataFrame(self._delta(path, version).get_add_actions(flatten=True))
-        return set(actions["path"])
+    def _files(self, path: str, version: int) -> Mapping[str, int]:
+        """Names and sizes of the Parquet files of a table's version."""
+        found = self._replacement(path, version)
+        return (found or Replacement.of(self._delta(path, version))).files
 
     def discard(self, path: str, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -169,63 +244,34 @@ class _DeltaHandle:
     """A Delta table that was opened once. Delta accepts a replay by path, and doubles the rows."""
 
     def __init__(self, backend: ObjectStoreBackend, path: str, table: DeltaTable) -> None:
-        self._backend, self._path, self._table = backend, path, table
+        self._backend, self._path, self.table = backend, path, table
         self.version = table.version()
         self.transactions = table.transaction_version(path) or 0
 
     @property
     def rows(self) -> int:
-        return self._table.count()
+        return self.table.count()
 
     @property
     def metadata(self) -> Mapping[str, str]:
         return self._backend.table_metadata(self._path, self.version)
 
     def scan(self) -> pl.LazyFrame:
-        return self._backend.scan_table(self._path, self.version)
+        return self._backend.scan_table(self._path, self.version).rows
 
-    def commit(
-        self, rows: Batches, metadata: Mapping[str, str], *, replace: bool
-    ) -> tuple[int, int]:
+    def checkpoint(self) -> None:
+        known = json.loads(self._backend.get(f"{self._path}/_delta_log/_last_checkpoint") or b"{}")
+        if self.version - int(known.get("version", 0)) >= _CHECKPOINT_AFTER:
+            with self._backend._asking("written", self._path):
+                self.table.create_checkpoint()
+
+    def commit(self, rows: Counted, metadata: Mapping[str, str], *, replace: bool) -> Written:
         mode = "overwrite" if replace else "append"
         return self.write(_Stream(rows), metadata, mode, self.transactions + 1)
 
-    def suits(self, file: ParquetFile) -> bool:
-        """Whether a Parquet file can become the table's as it is."""
-        from deltalake import Schema
-
-        return file.is_plain and self._table.schema() == Schema.from_arrow(file.schema)
-
-    def take(self, file: ParquetFile, metadata: Mapping[str, str]) -> tuple[int, int]:
-        """Replace the table's content by a Parquet file; `Moved` as `write`."""
-        from deltalake import CommitProperties
-        from deltalake.transaction import AddAction
-
-        name, rows = f"part-00000-{uuid.uuid4()}-c000.snappy.parquet", file.rows
-        size, now = file.path.stat().st_size, int(time.time() * 1000)
-        stats = json.dumps({"numRecords": rows})
-        self._backend.link(f"{self._path}/{name}", file.path)
-
-        def commit() -> None:
-            self._table.create_write_transaction(
-                [AddAction(name, size, {}, now, data_change=True, stats=stats)],
-                "overwrite",
-                file.schema,
-                commit_properties=CommitProperties(
-                    custom_metadata=dict(metadata), max_commit_retries=0
-                ),
-            )
-
-        try:
-            self._committed(commit, metadata)
-        except Moved:
-            self._backend.delete(f"{self._path}/{name}")
-            raise
-        return self.version + 1, rows
-
     def write(
         self, stream: _Stream, metadata: Mapping[str, str], mode: str, transaction: int = 0
-    ) -> tuple[int, int]:
+    ) -> Written:
         """One commit on this very version; `Moved` if it is not the head any more."""
         from deltalake import CommitProperties, Transaction, write_deltalake
 
@@ -239,7 +285,7 @@ class _DeltaHandle:
 
         def commit() -> None:
             write_deltalake(  # type: ignore[call-overload]
-                self._table,
+                self.table,
                 stream.reader(),
                 mode=mode,
                 schema_mode="merge" if mode == "append" else "overwrite",
@@ -253,9 +299,15 @@ class _DeltaHandle:
             if stream.failure is not None:
                 raise stream.failure from None
             raise
-        if self._table.version() == self.version + 1:
-            return self._table.version(), self._table.count()
-        return self.version + 1, self._backend._delta(self._path, self.version + 1).count()
+        return self._written()
+
+    def _written(self) -> Written:
+        """The commit that followed; where its answer was lost, the table has to be opened anew."""
+        table, version = self.table, self.version + 1
+        if table.version() != version:
+            table = self._backend._delta(self._path, version)
+        files = Replacement.of(table).files
+        return Written(version, table.count(), self._backend._seal(self._path, files))
 
     def _committed(self, commit: Callable[[], None], metadata: Mapping[str, str]) -> None:
         """Commit once, and find out whose commit came after this version where it seemed to fail.
@@ -275,6 +327,13 @@ class _DeltaHandle:
                     raise Moved(str(error)) from None
 
         answered(once)
+
+
+def _seal(files: Mapping[str, tuple[int, str | None] | None]) -> str:
+    """A digest of sizes in bytes and entity tags by name; None for what is not there."""
+    told = {name: f and [f[0], (f[1] or "").strip('"')] for name, f in files.items()}
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _parquet(schema: pa.Schema) -> WriterProperties:
@@ -302,7 +361,7 @@ def _parquet(schema: pa.Schema) -> WriterProperties:
 class _Stream:
     """Rows on their way to Delta, whose writer says that a stream broke but not why."""
 
-    def __init__(self, rows: Batches) -> None:
+    def __init__(self, rows: Counted) -> None:
         self._rows = rows
         self.schema = rows.schema
         self.failure: Exception | None = None

@@ -70,11 +70,22 @@ class ParquetFile:
     @property
     def is_plain(self) -> bool:
         """Whether Delta Lake has every column's type as Parquet has it, with nothing to convert."""
-        import polars as pl
+        return is_plain(self.scan().collect_schema())
 
-        plain = (pl.Int64, pl.Int32, pl.Float64, pl.Float32, pl.Boolean, pl.String, pl.Date)
-        kinds = self.scan().collect_schema().dtypes()
-        return all(kind in plain or kind == pl.Datetime("us", "UTC") for kind in kinds)
+
+def is_plain(schema: pl.Schema) -> bool:
+    """Whether Delta Lake has the types as Parquet has them."""
+    return all(map(_is_plain, schema.dtypes()))
+
+
+def _is_plain(kind: pl.DataType) -> bool:
+    import polars as pl
+
+    if isinstance(kind, pl.List):
+        return _is_plain(kind.inner)  # type: ignore[arg-type]
+    numbers = (pl.Int64, pl.Int32, pl.Int16, pl.Int8, pl.Float64, pl.Float32)
+    others = (pl.Boolean, pl.String, pl.Binary, pl.Date)
+    return kind in numbers or kind in others or kind == pl.Datetime("us", "UTC")
 
 
 def sink(rows: pl.LazyFrame, path: Path) -> pl.LazyFrame:

@@ -41,6 +41,7 @@ class Removed:
     ----------
     versions, leftovers, packages : of committed versions, of killed writers, of the registry
     rows : by table, how many files (in MongoDB: parts) with rows that no version needs
+    unfinished : objects that a killed writer had begun
     """
 
     versions: tuple[str, ...] = ()
@@ -48,11 +49,12 @@ class Removed:
     packages: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
+    unfinished: int = 0
     bytes: int = 0
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.versions or self.leftovers or self.packages or self.runs or self.rows)
+        return not self.bytes
 
 
 def vacuum(
@@ -127,6 +129,8 @@ def vacuum(
     for path, of_table in kept_rows.items():
         if head := lake.backend.open_table(path):
             of_table.add(head.version)  # a killed writer's, perhaps: the next one takes it over
+            if not dry_run:
+                head.checkpoint()
         if entries := list(lake.backend.unneeded(path, of_table, now - GRACE)):
             unneeded[path] = entries
     going = [
@@ -142,13 +146,17 @@ def vacuum(
             lake.backend.delete(entry.name)
         for path, entries in unneeded.items():
             lake.backend.discard(path, entries)
+    swept = lake.backend.sweep(f"{pipeline}/", now - GRACE, dry_run=dry_run)
     return Removed(
         versions=tuple(f"{asset} {version}" for asset, version in versions),
         leftovers=tuple(f"{asset} {version}" for asset, version in leftovers),
         packages=tuple(sorted(packages)),
         runs=tuple(sorted(runs)),
         rows={path: len(entries) for path, entries in unneeded.items()},
-        bytes=sum(e.bytes for e in going) + sum(e.bytes for es in unneeded.values() for e in es),
+        unfinished=swept.objects,
+        bytes=swept.bytes
+        + sum(e.bytes for e in going)
+        + sum(e.bytes for es in unneeded.values() for e in es),
     )
 
 

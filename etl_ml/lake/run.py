@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from etl_ml.lake.backend import AlreadyExists
 from etl_ml.lake.documents import dump_json
-from etl_ml.lake.lake import Lake
+from etl_ml.lake.lake import Lake, version_name
+from etl_ml.lake.manifest import UnreadableVersion
 from etl_ml.lake.version import MissingVersion, Version
-from etl_ml.spec.error import EtlMlError
+from etl_ml.spec.error import EtlMlError, bounded
 
 
 class Inconsistent(EtlMlError):
@@ -119,8 +120,9 @@ class Run:
 
     def _recorded(self, run_id: str, asset: str) -> str | None:
         for verb in ("wrote", "read"):
-            if data := self._lake.backend.get(self._record(run_id, verb, asset)):
-                return str(json.loads(data)["version"])
+            name = self._record(run_id, verb, asset)
+            if data := self._lake.backend.get(name):
+                return _version_in(data, f"{self._lake.url}/{name}")
         return None
 
     def _pin(self, asset: str, version: str) -> str:
@@ -132,3 +134,15 @@ class Run:
         except AlreadyExists:
             return self._recorded(self._run_id, asset) or version
         return version
+
+
+def _version_in(record: bytes, where: str) -> str:
+    try:
+        return version_name(json.loads(record)["version"])
+    except (ValueError, KeyError, TypeError):
+        raise UnreadableVersion(
+            "the record of what a run read or wrote is damaged.",
+            seen=bounded(record[:60]),
+            where=where,
+            fix="start a new run",
+        ) from None

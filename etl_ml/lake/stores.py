@@ -6,11 +6,12 @@ Credentials come from settings where they are given, else by each provider's own
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.spec.error import EtlMlError
+from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.spec.source import public
 
 if TYPE_CHECKING:
@@ -75,12 +76,36 @@ def open_store(url: str, settings: StoreSettings | None = None) -> tuple[ObjectS
     given = settings or StoreSettings()
     makers = {"s3": _s3, "az": _azure, "gs": _google}
     if scheme in makers:
-        return makers[scheme](place, given), name
+        return _made(url, makers[scheme], place, given), name
     from obstore.store import HTTPStore
 
     # The whole of it: the query may be a signature.
     options: Any = {"allow_http": scheme == "http"}
     return HTTPStore.from_url(url, client_options=options, retry_config=_RETRIES), ""
+
+
+def _made(
+    url: str, make: Callable[[str, StoreSettings], ObjectStore], place: str, given: StoreSettings
+) -> ObjectStore:
+    from obstore.exceptions import BaseError
+
+    try:
+        return make(place, given)
+    except BaseError as error:  # no account, no key that is one, no such file of credentials
+        told = next(iter(str(error).splitlines()), "")
+        raise StoreError(
+            f"{public(url)} cannot be opened with these settings.",
+            seen=bounded(told, 160),
+            fix=_FIXES[url.partition("://")[0]],
+        ) from None
+
+
+_FIXES = {
+    "s3": "check AWS_REGION, AWS_ENDPOINT_URL and the credentials",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or "
+    "AZURE_STORAGE_SAS_TOKEN, or log in for azure-identity",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT to a file of credentials",
+}
 
 
 def delta_options(url: str, settings: StoreSettings | None = None) -> dict[str, str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from etl_ml.lake.content import comparable
 from etl_ml.lake.lake import Lake
 from etl_ml.lake.log import Log
 from etl_ml.lake.manifest import UnreadableVersion
@@ -97,16 +98,9 @@ def _rows_are_sound(version: Version) -> bool:
             raise
         raise version.table.unreadable(error) from None
     committed = version.manifest.table.content
-    if committed is None or committed.partition(":")[0] != found.partition(":")[0]:
-        return False
-    if committed != found:
-        raise UnreadableVersion(
-            f"{version.manifest.asset} {version.version}: its rows are not those that were "
-            "committed.",
-            where=f"{version.url}, table {version.manifest.table.path}",
-            fix="ask for an earlier version, or materialize the asset again",
-        )
-    return True
+    if comparable(found, committed) and found != committed:
+        raise version.table.changed()
+    return comparable(found, committed)
 
 
 def _package(lake: Lake, folder: str, count: dict[str, int]) -> list[Damage]:

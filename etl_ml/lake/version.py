@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl_ml.lake.arrays import array_of
 from etl_ml.lake.backend import Backend, TooLarge
+from etl_ml.lake.content import comparable, content_of
 from etl_ml.lake.growing import cursor_of
-from etl_ml.lake.manifest import Manifest, TableRef, UnreadableVersion
+from etl_ml.lake.manifest import FileRef, Manifest, TableRef, UnreadableVersion
+from etl_ml.lake.pieces import Piece, Sha256, Stored, read_into
 from etl_ml.spec.error import EtlMlError, bounded, listed
 
 if TYPE_CHECKING:
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+_FIX = "ask for an earlier version, or materialize the asset again"
 
-# By which the cells of a row are known to belong together.
-_IDENTITIES = ("_etl_ml_row", "_etl_ml_position")
+
+# Tables that were touched after their commit, and found to hold what was committed.
+_PROVEN: set[tuple[str, str, int, str | None]] = set()
 
 
 class MissingVersion(EtlMlError):
@@ -56,12 +58,30 @@ class Table:
         Raises
         ------
         UnreadableVersion
-            The table, or this version of it, is gone.
+            The table, or this version of it, is gone, or what it holds was changed.
         """
         try:
-            return self._backend.scan_table(self._ref.path, self._ref.delta_version)
+            rows, seal = self._backend.scan_table(self._ref.path, self._ref.delta_version)
+        except EtlMlError:  # a store that is away is no damage
+            raise
         except Exception as error:
             raise self.unreadable(error) from error
+        if self._ref.seal is not None and seal != self._ref.seal:
+            self._prove(rows, seal)
+        return rows
+
+    def _prove(self, rows: pl.LazyFrame, seal: str | None) -> None:
+        """Find out whether a table that was touched since its commit still holds the same."""
+        place = (self._backend.url, self._ref.path, self._ref.delta_version, seal)
+        if place in _PROVEN:
+            return
+        try:
+            found = content_of(rows)
+        except BaseException as error:
+            raise self._told(error) from None
+        if comparable(found, self._ref.content) and found != self._ref.content:
+            raise self.changed()
+        _PROVEN.add(place)
 
     def to_polars(self) -> pl.DataFrame:
         """The rows.
@@ -71,16 +91,28 @@ class Table:
         UnreadableVersion
             The table, or a file of it, is gone or damaged.
         """
-        import polars as pl
-
         try:
             return self.scan().collect(engine="streaming")
         except BaseException as error:
-            # Of a file that is shorter than it was, Polars panics.
-            panic = type(error).__name__ == "PanicException"
-            if not panic and not isinstance(error, OSError | pl.exceptions.PolarsError):
-                raise
-            raise self.unreadable(error) from None
+            raise self._told(error) from None
+
+    def _told(self, error: BaseException) -> BaseException:
+        """What a damaged table brings about, in words; all else as it is."""
+        import polars as pl
+
+        # Of a file that is shorter than it was, Polars panics.
+        panic = type(error).__name__ == "PanicException"
+        if panic or isinstance(error, OSError | pl.exceptions.PolarsError):
+            return self.unreadable(error)
+        return error
+
+    def changed(self) -> UnreadableVersion:
+        """What to say of rows that are not those of the commit."""
+        return UnreadableVersion(
+            f"{self._name}: its rows are not those that were committed.",
+            where=f"{self._backend.url}/{self._ref.path}, Delta version {self._ref.delta_version}",
+            fix=_FIX,
+        )
 
     def unreadable(self, error: BaseException) -> UnreadableVersion:
         """What to say of a table whose reading failed."""
@@ -88,7 +120,7 @@ class Table:
             f"{self._name}: its table cannot be read ({type(error).__name__}).",
             seen=bounded(str(error), 200),
             where=f"{self._backend.url}/{self._ref.path}, Delta version {self._ref.delta_version}",
-            fix="ask for an earlier version, or materialize the asset again",
+            fix=_FIX,
         )
 
     def to_arrow(self) -> pa.Table:
@@ -98,26 +130,16 @@ class Table:
         return self.to_polars().to_pandas()
 
     def content_hash(self) -> str:
-        """16 hex digits over the rows in any order: equal tables, equal hashes.
+        """24 hex digits over the rows in any order: equal tables, equal hashes.
 
-        Polars' row hash is stable within a release of Polars only, which is all that telling
-        stale from fresh needs: after an upgrade everything looks changed once.
+        Polars' hash is stable within a release of Polars only, which is all that telling stale from
+        fresh needs: after an upgrade everything looks changed once.
         """
         return (self._ref.content or self.content()).rpartition(":")[2]
 
     def content(self) -> str:
         """The same from the rows as they are now, and the Polars whose hash it is."""
-        import polars as pl
-
-        rows = self.scan()
-        names = rows.collect_schema().names()
-        known = next((name for name in _IDENTITIES if name in names), None)
-        row = pl.col(known).hash(0) if known else pl.lit(1, pl.UInt64)
-        sums = rows.select((pl.col(name).hash(1) ^ row).hash(2).sum() for name in names)
-        values = sums.collect(engine="streaming").row(0)
-        text = json.dumps([self.rows, *zip(names, values, strict=True)])
-        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-        return f"polars-{pl.__version__}:{digest}"
+        return content_of(self.scan())
 
 
 class Version:
@@ -155,6 +177,40 @@ class Version:
         UnreadableVersion
             The file is gone, or is not what was committed.
         """
+        ref = self._ref(file)
+        found: list[Piece] = []
+        with Sha256() as digest:
+            for piece in self._stored(ref).pieces:
+                found.append(piece)
+                digest.update(piece)
+            self._check(ref, digest.hexdigest())
+        return b"".join(found)
+
+    def read(self, file: str) -> Any:
+        """A file's content: parsed JSON, an array for .npy, text, else bytes; see `read_bytes`."""
+        suffix = Path(file).suffix
+        if suffix == ".npy":
+            return self._array(file)
+        data = self.read_bytes(file)
+        if suffix == ".json":
+            return json.loads(data)
+        if suffix == ".jsonl":
+            return [json.loads(line) for line in data.splitlines()]
+        return data.decode() if suffix in (".md", ".txt", ".html") else data
+
+    def _array(self, file: str) -> Any:
+        import numpy as np
+
+        ref = self._ref(file)
+        stored = self._stored(ref)  # which has told by now that this is how many bytes there are
+        data = np.empty(ref.bytes, np.uint8)
+        self._check(ref, read_into(data.data, stored))
+        try:
+            return array_of(data)
+        except ValueError as error:
+            raise self._refused(file, f"is no sound array: {error}") from None
+
+    def _ref(self, file: str) -> FileRef:
         ref = next((f for f in self.manifest.files if f.path == file), None)
         if ref is None:
             names = listed(f.path for f in self.manifest.files)
@@ -163,52 +219,26 @@ class Version:
                 where=self.url,
                 fix=f"its files are {names}",
             )
+        return ref
+
+    def _stored(self, ref: FileRef) -> Stored:
         try:
-            data = self._backend.get(f"{self.manifest.folder}/{file}", most=ref.bytes)
+            stored = self._backend.stream(f"{self.manifest.folder}/{ref.path}", ref.bytes)
         except TooLarge:
-            data = b""
-        if data is None or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise UnreadableVersion(
-                f"{self.manifest.asset} {self.version}: {file} is "
-                + ("missing." if data is None else "not the file that was committed."),
-                where=f"{self.url}/{file}",
-                fix="ask for an earlier version, or materialize the asset again",
-            )
-        return data
+            raise self._refused(ref.path, "is not the file that was committed") from None
+        if stored is None:
+            raise self._refused(ref.path, "is missing")
+        if stored.bytes != ref.bytes:
+            raise self._refused(ref.path, "is not the file that was committed")
+        return stored
 
-    def read(self, file: str) -> Any:
-        """A file's content: parsed JSON, an array for .npy, text, else bytes."""
-        data = self.read_bytes(file)
-        suffix = Path(file).suffix
-        if suffix == ".json":
-            return json.loads(data)
-        if suffix == ".jsonl":
-            return [json.loads(line) for line in data.splitlines()]
-        if suffix == ".npy":
-            import numpy as np
+    def _check(self, ref: FileRef, sha256: str) -> None:
+        if sha256 != ref.sha256:
+            raise self._refused(ref.path, "is not the file that was committed")
 
-            self._check_array(file, data)
-            return np.load(io.BytesIO(data), allow_pickle=False)
-        return data.decode() if suffix in (".md", ".txt", ".html") else data
-
-    def _check_array(self, file: str, data: bytes) -> None:
-        """Refuse a header that claims more than there is, before NumPy makes room for it."""
-        from numpy.lib import format as npy
-
-        stream = io.BytesIO(data)
-        try:
-            old = npy.read_magic(stream) == (1, 0)
-            shape, _, dtype = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(
-                stream
-            )
-            sound = (
-                dtype.hasobject or math.prod(shape) * dtype.itemsize == len(data) - stream.tell()
-            )
-        except ValueError:
-            sound = False
-        if not sound:
-            raise UnreadableVersion(
-                f"{self.manifest.asset} {self.version}: {file} is no sound array.",
-                where=f"{self.url}/{file}",
-                fix="ask for an earlier version, or materialize the asset again",
-            )
+    def _refused(self, file: str, why: str) -> UnreadableVersion:
+        return UnreadableVersion(
+            f"{self.manifest.asset} {self.version}: {file} {why}.",
+            where=f"{self.url}/{file}",
+            fix=_FIX,
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl_ml.lake.arrays import array_file
 from etl_ml.lake.backend import AlreadyExists, Backend, Batches, TableHandle, Unreachable
+from etl_ml.lake.content import Counted, content_of, counted, together
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.growing import Grow, Increment
 from etl_ml.lake.manifest import FileRef, Manifest, TableRef
-from etl_ml.lake.parquet_file import ParquetFile
+from etl_ml.lake.parquet_file import ParquetFile, room
+from etl_ml.lake.pieces import Data, sha256_beside, sha256_of, size_of
 from etl_ml.lake.version import Table, Version
 
 if TYPE_CHECKING:
@@ -55,10 +56,15 @@ class Contents:
 
 
 class Writer:
-    """A version that has been claimed and is not yet committed."""
+    """A version that has been claimed and is not yet committed.
 
-    def __init__(self, backend: Backend, draft: Manifest) -> None:
-        self._backend, self._draft = backend, draft
+    Parameters
+    ----------
+    near : the table's version in the asset's newest one, as far as that is known
+    """
+
+    def __init__(self, backend: Backend, draft: Manifest, near: int | None = None) -> None:
+        self._backend, self._draft, self._near = backend, draft, near
         self._table: TableRef | None = None
         self._files: dict[str, FileRef] = {}
 
@@ -69,11 +75,16 @@ class Writer:
     def table(self, rows: ParquetFile | pl.LazyFrame | Batches) -> None:
         """Write the version's rows, in one Delta commit."""
         path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
-        delta_version, count = self._backend.write_table(path, rows, self._stamp())
-        self.refer(TableRef(path, delta_version, count))
+        with counted(rows) as given:
+            version, count, seal = self._backend.write_table(path, given, self._stamp(), self._near)
+            self.refer(TableRef(path, version, count, given.content, seal))
 
-    def follow(self, handle: TableHandle, increment: Increment) -> None:
+    def follow(self, handle: TableHandle, increment: Increment, before: str | None = None) -> None:
         """Commit what follows on a table that was opened before.
+
+        Parameters
+        ----------
+        before : what the table's rows amount to by now, where that is known
 
         Raises
         ------
@@ -82,8 +93,12 @@ class Writer:
         """
         path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
         stamp = self._stamp() | {"cursor": json.dumps(increment.cursor, sort_keys=True)}
-        version, rows = handle.commit(increment.rows, stamp, replace=increment.replace)
-        self.refer(TableRef(path, version, rows))
+        given = Counted(increment.rows)
+        if handle.rows == 0:
+            before = content_of(handle.scan())
+        version, rows, seal = handle.commit(given, stamp, replace=increment.replace)
+        content = given.content if increment.replace else together(before, given.content)
+        self.refer(TableRef(path, version, rows, content, seal))
 
     def refer(self, table: TableRef) -> None:
         """Take a table as it is."""
@@ -100,9 +115,9 @@ class Writer:
 
     def file(self, name: str, content: Any) -> None:
         """Write one of the version's files; see `Contents` for what `content` may be."""
-        with encoded(content) as data:
+        with encoded(content) as data, sha256_beside(data) as digest:
             self._backend.put(f"{self._draft.folder}/{name}", data)
-            self._files[name] = file_ref(name, data)
+            self._files[name] = _ref(name, data, digest())
 
     def commit(self) -> Version:
         """Create the manifest: from here on, and not before, readers see the version."""
@@ -121,7 +136,7 @@ class Writer:
         return Version(self._backend, manifest)
 
     def _known_again(self) -> TableRef | None:
-        """The table with its content, from reading back what was written."""
+        """The table with its content, read back where what was written does not tell it."""
         if self._table is None or self._table.content is not None:
             return self._table
         name = f"{self._draft.asset} {self.version}"
@@ -129,30 +144,27 @@ class Writer:
 
 
 @contextmanager
-def encoded(content: Any) -> Iterator[bytes | Path]:
-    """A file's content as bytes, or as a temporary file for what is written in a stream."""
+def encoded(content: Any) -> Iterator[Data]:
+    """A file's content as bytes; in a temporary file where it is written in a stream."""
     if callable(content):
-        with tempfile.NamedTemporaryFile(prefix="etl_ml_") as sink:
-            content(sink)
-            sink.flush()
-            yield Path(sink.name)
+        with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder, room(Path(folder)):
+            path = Path(folder, "file")
+            with path.open("wb") as sink:
+                content(sink)
+            yield path
     elif isinstance(content, bytes | str):
         yield content.encode() if isinstance(content, str) else content
     elif hasattr(content, "dtype"):
-        import numpy as np
-
-        buffer = io.BytesIO()
-        np.save(buffer, content, allow_pickle=False)
-        yield buffer.getvalue()
+        yield array_file(content)
     else:
         yield dump_json(content)
 
 
-def file_ref(name: str, data: bytes | Path) -> FileRef:
+def file_ref(name: str, data: Data) -> FileRef:
     """Size, hash and media type of a file."""
+    return _ref(name, data, sha256_of(data))
+
+
+def _ref(name: str, data: Data, sha256: str) -> FileRef:
     media = _MEDIA.get(Path(name).suffix, "application/octet-stream")
-    if isinstance(data, bytes):
-        return FileRef(name, len(data), hashlib.sha256(data).hexdigest(), media)
-    with data.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileRef(name, data.stat().st_size, digest, media)
+    return FileRef(name, size_of(data), sha256, media)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake import Contents, Version
 from etl_ml.lake.documents import dump_json
+from etl_ml.lake.parquet_file import is_plain
 from etl_ml.orchestration.arrow_storage import LIBRARY, POSITION, restored, storable
 from etl_ml.spec.error import EtlMlError, bounded
 
@@ -93,13 +94,17 @@ def decode(version: Version, wanted: Any = None) -> Any:
 
 
 def _frame(table: pa.Table, library: str, where: str) -> Contents:
+    import polars as pl
     import pyarrow as pa
 
     stored, shape = storable(table, library, where)
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, shape.schema) as writer:
         writer.write_table(shape)
-    return Contents(_Table(stored), {_SCHEMA: sink.getvalue()})
+    rows = pl.DataFrame(stored)
+    # Polars writes faster than Delta's library, which converts what it has to.
+    kept = rows.lazy() if is_plain(rows.schema) else _Table(stored)
+    return Contents(kept, {_SCHEMA: sink.getvalue()})
 
 
 class _Table:
@@ -122,15 +127,19 @@ def _frame_of(version: Version, names: set[str], wanted: Any) -> Any:
         with pa.ipc.open_stream(version.read_bytes(_SCHEMA)) as reader:
             shape = reader.read_all()
         library = shape.schema.metadata[LIBRARY].decode()
-        rows = version.table.scan().sort(POSITION).drop(POSITION).collect(engine="streaming")
-        table = restored(rows.to_arrow(), shape)
+        rows = version.table.to_polars()
+        if not rows[POSITION].is_sorted():  # Delta's library writes in parallel
+            rows = rows.sort(POSITION)
+        table = restored(rows.drop(POSITION).to_arrow(), shape)
+        del rows
     else:  # a pipeline's own table
         table = version.table.to_arrow()
     kind = getattr(wanted, "__module__", "").partition(".")[0]
     if kind in ("pandas", "polars", "pyarrow"):
         library = "polars.LazyFrame" if getattr(wanted, "__name__", "") == "LazyFrame" else kind
     if library == "pandas":
-        return table.to_pandas()
+        # Each column is let go once it is converted.
+        return table.to_pandas(split_blocks=True, self_destruct=True)
     if library == "pyarrow":
         metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != LIBRARY}
         return table.replace_schema_metadata(metadata or None)

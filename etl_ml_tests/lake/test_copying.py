@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -116,3 +117,26 @@ def test_a_pipeline_that_is_not_there_is_named_beside_those_that_are(
     with pytest.raises(EtlMlError, match="no pipeline 'q'") as caught:
         copy(lake, open_lake(tmp_path / "target"), "q")
     assert "p" in str(caught.value.seen)
+
+
+def test_a_large_object_goes_through_a_file(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl_ml.lake.copying._LARGE", 1000)
+    array = np.arange(1_000_000)
+    lake.write("p", "a", Contents(files={"a.npy": array}))
+    target = open_lake(tmp_path / "target")
+    copy(lake, target, "p")
+    np.testing.assert_array_equal(target.read("p", "a", "a.npy"), array)
+    assert not verify(target, "p").damage
+
+
+def test_tables_that_were_copied_are_read_without_being_proved(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(lake)
+    target = open_lake(tmp_path / "target")
+    copy(lake, target, "p")
+    monkeypatch.setattr("etl_ml.lake.version.content_of", lambda rows: pytest.fail("was proved"))
+    for version in target.versions("p", "clean_data"):
+        assert target.table("p", "clean_data", version).to_polars().height == 2

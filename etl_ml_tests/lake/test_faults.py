@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from etl_ml.lake import Contents, Lake, Version, open_lake
 from etl_ml.lake.backend import Unreachable
-from etl_ml.lake.stores import StoreSettings
+from etl_ml.lake.stores import StoreError, StoreSettings
 from etl_ml.lake.verification import verify
 from etl_ml.spec.error import EtlMlError
-from etl_ml_tests.lake.conftest import place
+from etl_ml_tests.lake.conftest import REMOTE, behind_proxy
 from etl_ml_tests.lake.test_growing import following, values
 from etl_ml_tests.servers.azurite import Azurite
 from etl_ml_tests.servers.dynamodb import DynamoDB
+from etl_ml_tests.servers.guarded_mongodb import GuardedMongoDB
 from etl_ml_tests.servers.mongodb import MongoDB
-from etl_ml_tests.servers.proxy import Fault, Proxy
+from etl_ml_tests.servers.proxy import Proxy
 from etl_ml_tests.servers.s3 import S3
+from etl_ml_tests.servers.wire_proxy import WireProxy
 
 
-@pytest.fixture(params=["s3", "azure"])
-def proxied(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Lake, Proxy]]:
-    url = place(request.param, request, tmp_path, monkeypatch)
-    server = request.getfixturevalue("s3" if request.param == "s3" else "azurite")
-    proxy = Proxy(server.port)
-    if request.param == "s3":
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-    else:
-        endpoint = f"http://127.0.0.1:{proxy.port}/{server.account}"
-        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", endpoint)
-    yield open_lake(url), proxy
-    proxy.close()
+def untouched(what: str, about: object) -> None:
+    """No fault."""
 
 
 def write(lake: Lake, value: int) -> Version:
@@ -54,17 +48,22 @@ def value_of(lake: Lake, version: str) -> int:
     return int(value)
 
 
-@pytest.mark.parametrize("kind", ["500", "503", "reset", "lost"])
+@pytest.mark.parametrize(
+    ("proxied", "kind"),
+    [(store, kind) for store in REMOTE[:2] for kind in ("500", "503", "reset", "lost")]
+    + [("mongodb", "reset"), ("mongodb", "lost")],
+    indirect=["proxied"],
+)
 def test_one_request_in_eight_that_fails_loses_nothing(
-    proxied: tuple[Lake, Proxy], kind: Fault
+    proxied: tuple[Lake, Proxy | WireProxy], kind: Any
 ) -> None:
     lake, proxy = proxied
     chance = random.Random(3)
     broken: list[str] = []
 
-    def fault(method: str, path: str) -> Fault:
+    def fault(what: str, about: object) -> Any:
         if chance.random() < 1 / 8:
-            broken.append(path)
+            broken.append(what)
             return kind
         return None
 
@@ -75,65 +74,94 @@ def test_one_request_in_eight_that_fails_loses_nothing(
     assert len(broken) > 5
     assert [value_of(lake, version) for version in written] == list(range(5))
     assert lake.latest("p", "a") == written[-1]
-    proxy.fault = lambda method, path: None
+    proxy.fault = untouched
     assert lake.versions("p", "a") == written
     assert values(lake) == [0, 1, 2]
     assert not verify(lake, "p").damage
 
 
-@pytest.mark.parametrize("kind", ["503", "reset"])
+def test_reading_goes_on_where_the_connection_broke(
+    proxied: tuple[Lake, Proxy | WireProxy],
+) -> None:
+    lake, proxy = proxied
+    rows = pl.LazyFrame({"_etl_ml_row": [f"{n}" for n in range(25_000)], "x": range(25_000)})
+    array = np.arange(2_000_000)
+    version = lake.write("p", "a", Contents(rows, {"x.npy": array}))
+    count = 0
+
+    def fault(what: str, about: object) -> Any:
+        nonlocal count
+        count += 1
+        return "reset" if count % 3 == 0 else None
+
+    proxy.fault = fault
+    assert version.table.to_polars().sort("x").equals(rows.collect())
+    np.testing.assert_array_equal(version.read("x.npy"), array)
+    assert count > 3
+
+
+@pytest.mark.parametrize(
+    ("proxied", "kind"),
+    [("s3", "503"), ("s3", "reset"), ("azure", "503"), ("azure", "reset"), ("mongodb", "reset")],
+    indirect=["proxied"],
+)
 def test_a_store_that_stays_away_is_an_error_that_names_the_object_within_a_bound(
-    proxied: tuple[Lake, Proxy], kind: Fault
+    proxied: tuple[Lake, Proxy | WireProxy], kind: Any
 ) -> None:
     lake, proxy = proxied
     write(lake, 1)
-    for part in ("claim.json", "_delta_log", "manifest.json"):
+    is_mongodb = isinstance(proxy, WireProxy)
+    parts = {
+        "claim.json": "claim.json",
+        "lake.commits" if is_mongodb else "_delta_log": "p/tables/a",
+        "x.json": "x.json",
+        "manifest.json": "manifest.json",
+    }
+    for part, named in parts.items():
 
-        def fault(method: str, path: str, part: str = part) -> Fault:
-            return kind if method == "PUT" and part in path else None
+        def fault(what: str, about: object, part: str = part) -> Any:
+            writes = what in ("PUT", "insert", "findAndModify")
+            return kind if writes and part in str(about) else None
 
         proxy.fault = fault
         start = time.monotonic()
         with pytest.raises(Unreachable) as caught:
             write(lake, 2)
         assert time.monotonic() - start < 75
-        named = "p/tables/a" if part == "_delta_log" else part
         assert named in str(caught.value)
         assert lake.url in str(caught.value)
-    proxy.fault = lambda method, path: None
+    proxy.fault = untouched
     assert lake.versions("p", "a") == ["0000000001"]
     assert value_of(lake, write(lake, 3).version) == 3
 
 
-@pytest.mark.parametrize("proxied", ["s3"], indirect=True)
-def test_a_stall_of_half_a_minute_is_waited_for(proxied: tuple[Lake, Proxy]) -> None:
-    lake, proxy = proxied
-    stalls: list[Fault] = [30.0]
-
-    def fault(method: str, path: str) -> Fault:
-        return stalls.pop() if stalls and method == "PUT" and "manifest" in path else None
-
-    proxy.fault = fault
-    assert value_of(lake, write(lake, 1).version) == 1
-    assert not stalls
-
-
-def test_a_commit_takes_five_requests_and_the_newest_version_three(
-    proxied: tuple[Lake, Proxy],
+def test_a_stall_of_half_a_minute_is_waited_for(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake, proxy = proxied
-    for number in range(3):
-        lake.write("p", "a", Contents(files={"x.json": {"x": number}}))
-    proxy.requests.clear()
-    lake.write("p", "a", Contents(files={"x.json": {"x": 3}}))
-    beside = [request for request in proxy.requests if "x.json" not in request[1]]
-    assert len(beside) <= 5
-    proxy.requests.clear()
-    assert lake.latest("p", "a") == "0000000004"
-    assert len(proxy.requests) <= 3
+    stalled: list[str] = []
+
+    def stall(kind: str, proxy: Proxy | WireProxy) -> None:
+        def fault(what: str, about: object) -> Any:
+            first = kind not in stalled and what in ("PUT", "insert") and "manifest" in str(about)
+            return stalled.append(kind) or 30.0 if first else None
+
+        proxy.fault = fault
+
+    stores = {kind: behind_proxy(kind, request, tmp_path, monkeypatch) for kind in REMOTE}
+    for kind, (_, proxy) in stores.items():
+        stall(kind, proxy)
+    with ThreadPoolExecutor(len(stores)) as pool:
+        lakes = [lake for lake, _ in stores.values()]
+        found = list(pool.map(lambda lake: value_of(lake, write(lake, 1).version), lakes))
+    assert found == [1, 1, 1]
+    assert sorted(stalled) == sorted(REMOTE)
+    for _, proxy in stores.values():
+        proxy.close()
 
 
-def test_an_expired_token_is_said_to_be_expired(proxied: tuple[Lake, Proxy]) -> None:
+def test_an_expired_token_is_said_to_be_expired(
+    proxied: tuple[Lake, Proxy | WireProxy],
+) -> None:
     lake, proxy = proxied
     proxy.fault = lambda method, path: "expired"
     with pytest.raises(Unreachable, match="the credentials have expired"):
@@ -188,6 +216,64 @@ def test_azure_names_a_missing_container_and_a_wrong_key(azurite: Azurite) -> No
     write(open_lake(f"az://{container}/lake", settings()), 7)
 
 
+def test_azure_names_a_signature_that_may_only_read_and_one_that_has_expired(
+    azurite: Azurite,
+) -> None:
+    container = azurite.container()
+
+    def lake(token: str) -> Lake:
+        given = StoreSettings(endpoint=azurite.url, key=azurite.account, token=token)
+        return open_lake(f"az://{container}/lake", given)
+
+    write(lake(azurite.token("rwdlc")), 7)
+    reader = azurite.token("rl")
+    told = refused(lake(reader))
+    assert "may not do this" in told
+    assert reader not in told
+    assert value_of(lake(reader), "1") == 7
+    assert "credentials are refused" in refused(lake(azurite.token("rwdlc", hours=-1)))
+
+
+def test_mongodb_names_a_wrong_password_and_a_user_who_may_only_read(
+    guarded_mongodb: GuardedMongoDB,
+) -> None:
+    write(open_lake(guarded_mongodb.uri_of("writer")), 7)
+    told = refused(open_lake(guarded_mongodb.uri_of("writer", "wrong-password")))
+    assert "credentials are refused" in told
+    assert "wrong-password" not in told
+    reader = open_lake(guarded_mongodb.uri_of("reader"))
+    assert "may not do this" in refused(reader)
+    assert value_of(reader, "1") == 7
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[None]:
+    """Root may write everywhere."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_a_folder_names_what_the_system_says(as_nobody: None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "lake")
+        lake = open_lake(path)
+        write(lake, 7)
+        for inner in (path, *(p for p in path.rglob("*") if p.is_dir())):
+            inner.chmod(0o555)
+        told = refused(lake)
+        assert "lake.json cannot be written: Permission denied." in told
+        assert str(path) in told
+        assert value_of(lake, "1") == 7
+        with pytest.raises(Unreachable, match="folder cannot be made: Permission denied"):
+            open_lake(path / "another")
+        for inner in (path, *(p for p in path.rglob("*") if p.is_dir())):
+            inner.chmod(0o755)
+
+
 def test_mongodb_names_a_server_that_is_away_and_a_url_without_a_database() -> None:
     away = open_lake("mongodb://user:p%40ss@127.0.0.1:9/lake?serverSelectionTimeoutMS=300")
     told = refused(away)
@@ -234,7 +320,26 @@ def test_a_mongodb_that_is_killed_in_the_middle_of_writes_keeps_what_was_committ
     assert not verify(lake, "p").damage
 
 
-@pytest.mark.parametrize("url", ["s3://", "az://", "ftp://x/y", "s3:///prefix"])
+@pytest.mark.parametrize("place", ["", "below"])
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "lake").touch()
+    with pytest.raises(Unreachable, match=r"folder cannot be made: (Not a dir|File exists)") as e:
+        open_lake(tmp_path / "lake" / place)
+    assert e.value.where == str(tmp_path / "lake" / place)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "az://", "ftp://x/y", "s3:///prefix", "s3:/bucket/prefix", "mongodb:host/x"]
+)
 def test_a_url_that_names_no_place_is_refused(url: str) -> None:
     with pytest.raises(EtlMlError, match=r"no URL|cannot be opened"):
         open_lake(url)
+
+
+def test_azure_without_an_account_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "SAS_TOKEN", "ENDPOINT"):
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    with pytest.raises(StoreError, match="az://c/lake cannot be opened") as caught:
+        open_lake("az://c/lake")
+    assert "AZURE_STORAGE_ACCOUNT_NAME" in str(caught.value)

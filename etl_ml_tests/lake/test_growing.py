@@ -7,9 +7,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from etl_ml.lake import Contents, Increment, Lake
 from etl_ml.lake.backend import Moved, TableHandle
+from etl_ml.lake.content import Counted
 from etl_ml.lake.growing import cursor_of
 from etl_ml.lake.parquet_file import DiskFull
 
@@ -115,9 +117,9 @@ def test_a_handle_commits_once(lake: Lake) -> None:
     late = lake.backend.open_table("p/tables/raw_data")
     assert handle is not None
     assert late is not None
-    handle.commit(Rows(1), {"version": "x"}, replace=False)
+    handle.commit(Counted(Rows(1)), {"version": "x"}, replace=False)
     with pytest.raises(Moved):
-        late.commit(Rows(1), {"version": "y"}, replace=False)
+        late.commit(Counted(Rows(1)), {"version": "y"}, replace=False)
     assert values_at_head(lake) == [0, 1]
 
 
@@ -177,3 +179,29 @@ except Exception as error:
     lake = open_lake(tmp_path / "lake")
     assert lake.versions("p", "a") == ["0000000001"]
     assert lake.table("p", "a").to_polars()["a"].to_list() == [1]
+
+
+def test_a_table_that_was_replaced_grows_and_is_replaced_again(lake: Lake) -> None:
+    def rows(*found: int) -> Contents:
+        return Contents(pl.LazyFrame({"a": found}))
+
+    def more(head: TableHandle | None) -> Increment:
+        assert head is not None
+        return Increment(Rows(7), {"at": head.rows})
+
+    lake.write("p", "raw_data", rows(1))
+    lake.write("p", "raw_data", rows(1, 2))
+    for _ in range(12):  # past a checkpoint
+        lake.write("p", "raw_data", Contents(grow=more))
+    lake.write("p", "raw_data", rows(3, 4))
+    lake.write("p", "raw_data", Contents(grow=more))
+    lake.write("p", "raw_data", rows(5))
+    expected = [[1], [1, 2], *([1, 2, *[7] * n] for n in range(1, 13)), [3, 4], [3, 4, 7], [5]]
+    for number, found in enumerate(expected, 1):
+        assert values(lake, str(number)) == found
+        table = lake.open("p", "raw_data", number).table
+        assert table.content_hash() == table.content().rpartition(":")[2]
+    if "://" not in lake.url:
+        delta = DeltaTable(f"{lake.url}/p/tables/raw_data")
+        assert delta.to_pyarrow_table()["a"].to_pylist() == [5]
+        assert delta.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from etl_ml.lake import Contents, Lake
 from etl_ml.lake.backend import Moved
+from etl_ml.lake.content import Counted
 from etl_ml.lake.object_store import ObjectStoreBackend
 from etl_ml.lake.parquet_file import ParquetFile, sink
 
@@ -97,15 +98,19 @@ def test_a_writer_that_is_overtaken_leaves_nothing_and_comes_next(
     backend = local.backend
     assert isinstance(backend, ObjectStoreBackend)
     first, second = (file_of(ROWS.head(n), tmp_path, str(n)) for n in (1, 2))
-    backend.write_table("p/tables/a", first, {})
+    backend.write_table("p/tables/a", Counted(first), {})
     late = backend.open_table("p/tables/a")
     assert late is not None
-    backend.write_table("p/tables/a", second, {})
-    before = set(tables(local).glob("*.parquet"))
+    backend.write_table("p/tables/a", Counted(second), {})
     with pytest.raises(Moved):
-        late.take(first, {})
-    assert set(tables(local).glob("*.parquet")) == before
-    delta_version, rows = backend.write_table("p/tables/a", first, {"run_id": "r"})
-    assert rows == 1
-    assert backend.scan_table("p/tables/a", delta_version).collect().equals(ROWS.head(1))
-    assert backend.table_metadata("p/tables/a", delta_version)["run_id"] == "r"
+        late.commit(Counted(first), {}, replace=True)
+    assert DeltaTable(str(tables(local))).count() == 2
+    # One that believes to follow on the first comes after the second all the same.
+    stamp = {"run_id": "r"}
+    version, rows, seal = backend.write_table("p/tables/a", Counted(first), stamp, near=1)
+    assert (version, rows) == (3, 1)
+    assert DeltaTable(str(tables(local))).count() == 1
+    scan = backend.scan_table("p/tables/a", version)
+    assert scan.rows.collect().equals(ROWS.head(1))
+    assert scan.seal == seal
+    assert backend.table_metadata("p/tables/a", version)["run_id"] == "r"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from bson import ObjectId
 
 from etl_ml.lake import Contents, Lake, Log, Run, Version
 from etl_ml.lake import retention as module
@@ -186,3 +188,35 @@ def test_a_damaged_manifest_stops_it_before_anything_is_removed(lake: Lake) -> N
     with pytest.raises(UnreadableVersion, match="damaged"):
         removed(lake)
     assert len(lake.versions("p", "a")) == 4
+
+
+def test_what_a_killed_writer_had_begun_goes(lake: Lake) -> None:
+    write(lake, "a", 1)
+    if isinstance(lake.backend, MongoBackend):
+        # Uploaded, and killed before its name was written; and killed while it uploaded.
+        lake.backend._stored("p/files/a/0000000009/x.npy", bytes(100_000))
+        chunk = {"files_id": ObjectId(), "n": 0, "data": bytes(10)}
+        lake.backend._database["lake.chunks"].insert_one(chunk)
+    elif "://" not in lake.url:
+        for name in ("x.npy#1", "y.npy#83757"):
+            Path(lake.url, "p/files/a/0000000001", name).write_bytes(bytes(100_000))
+    else:
+        return  # parts of an upload are hidden in a bucket
+    assert len(list(lake.backend.walk("p/files/a/0000000001/"))) == 3
+    planned = removed(lake, keep=5, dry_run=True)
+    found = removed(lake, keep=5)
+    assert found == planned
+    assert (found.unfinished, found.versions) == (2, ())
+    assert found.bytes >= 100_000
+    assert removed(lake, keep=5).is_nothing
+    assert lake.read("p", "a", "x.json") == {"x": 1}
+
+
+def test_what_is_being_uploaded_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", timedelta(days=2))
+    write(lake, "a", 1)
+    if isinstance(lake.backend, MongoBackend):
+        lake.backend._stored("p/files/a/0000000009/x.npy", bytes(100_000))
+    elif "://" not in lake.url:
+        Path(lake.url, "p/files/a/0000000001/x.npy#1").write_bytes(b"...")
+    assert removed(lake, keep=5).is_nothing

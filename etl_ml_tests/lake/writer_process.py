@@ -3,10 +3,16 @@
 `python -m etl_ml_tests.lake.writer_process LAKE NUMBER VERSIONS START THREADS`: waits for the file
 START, then writes that many versions (for ever when 0) in each thread, a table and two files that
 hold NUMBER, or in the other threads the numbers after it.
+
+`python -m etl_ml_tests.lake.writer_process LAKE`: makes a writer, which writes for ever, of each
+number that it is told on its standard input, and tells its process id. They are copies of one
+process that has imported everything and started no thread: to import takes longer than to write.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +44,19 @@ def main(url: str, number: int, versions: int, start: Path, threads: int) -> Non
         list(pool.map(partial(write, lake, versions), range(number, number + threads)))
 
 
+def nursery(url: str) -> None:
+    import deltalake  # noqa: F401
+    import obstore  # noqa: F401
+    import pymongo  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    for line in sys.stdin:
+        if child := os.fork():
+            print(child, flush=True)
+        else:
+            write(open_lake(url), 0, int(line))
+
+
 def write(lake: Lake, versions: int, number: int) -> None:
     for i in count():
         if versions and i >= versions:
@@ -46,4 +65,7 @@ def write(lake: Lake, versions: int, number: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        nursery(sys.argv[1])
+        sys.exit()
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]))

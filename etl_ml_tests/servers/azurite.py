@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobServiceClient,
+    ResourceTypes,
+    generate_account_sas,
+)
 
 from etl_ml_tests.servers.process import Server
 
@@ -38,6 +44,19 @@ class Azurite(Server):
     def client(self) -> BlobServiceClient:
         credential = {"account_name": self.account, "account_key": self.key}
         return BlobServiceClient(self.url, credential, retry_total=0)
+
+    def token(self, permission: str, hours: float = 1) -> str:
+        """A shared access signature; one of negative hours has expired."""
+        now = datetime.now(UTC)
+        return generate_account_sas(
+            self.account,
+            self.key,
+            ResourceTypes(container=True, object=True),
+            AccountSasPermissions.from_string(permission),
+            expiry=now + timedelta(hours=hours),
+            start=now - timedelta(days=1),
+            protocol="https,http",
+        )
 
     def container(self) -> str:
         name = f"container-{next(_numbers)}"

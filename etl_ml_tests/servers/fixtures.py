@@ -9,6 +9,7 @@ import pytest
 from etl_ml_tests.servers.azurite import Azurite
 from etl_ml_tests.servers.dynamodb import DynamoDB
 from etl_ml_tests.servers.gcs import Gcs
+from etl_ml_tests.servers.guarded_mongodb import GuardedMongoDB
 from etl_ml_tests.servers.http import Http
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
@@ -19,6 +20,12 @@ from etl_ml_tests.servers.s3 import S3
 @pytest.fixture(scope="session")
 def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
     with running(MongoDB, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedMongoDB]:
+    with running(GuardedMongoDB, tmp_path_factory) as server:
         yield server
 
 

@@ -67,6 +67,8 @@ class S3(Server):
             identity(self.reader_key, self.reader_secret, "Read", "List"),
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
+        # One volume a bucket, not seven: there is room for so many on a disk only.
+        (self.folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
         (self.folder / "data").mkdir()
 
     def command(self) -> list[str]:
