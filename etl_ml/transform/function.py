@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import polars as pl
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     Function = Callable[[pd.DataFrame], pd.DataFrame]
 
-_ASKED_AGAIN = 20
+_SEED = 42
+_FEW, _MANY, _ALONE = 20, 200, 10
 
 
 class FeatureFunctionError(EtlMlError):
@@ -47,7 +49,8 @@ def call_function(
 
     Parameters
     ----------
-    check : ask it again for the first 20 rows alone, which must come out the same
+    check : ask it again for parts of the rows, in other orders and alone, which must come out the
+        same
     sensitive : whether what it says when it fails may hold values that are shown nowhere
 
     Raises
@@ -58,19 +61,40 @@ def call_function(
     """
     function = find_function(name)
     found = _called(function, name, frame, sensitive)
-    if check:
-        few = _called(function, name, frame.head(_ASKED_AGAIN), sensitive)
-        whole = found.head(_ASKED_AGAIN)
+    for places in _asked_again(frame) if check else ():
+        few = _called(function, name, frame[places], sensitive)
+        whole = found[places]
         moved = [c for c in whole.columns if c not in few.columns or not _same(whole[c], few[c])]
         if moved:
             raise FeatureFunctionError(
                 f"features.function {name!r} does not work row by row: column {moved[0]!r} of a "
-                "row changes with the other rows that are there.",
+                "row changes with the other rows that are there, or with their order.",
                 where="features.function",
                 fix="make each row's features of that row alone; what is learned from many rows "
                 "belongs into an estimator",
             )
     return found
+
+
+def _asked_again(frame: pl.DataFrame) -> Iterator[list[int]]:
+    """Rows that are asked about once more: few of them, in another order, with nulls, and alone.
+
+    What looks at its neighbours, at the row's number or at all rows says something else then.
+    """
+    draw = random.Random(_SEED)
+    count = len(frame)
+    places = list(range(count))
+    if not count:
+        return
+    yield places[:_FEW]
+    yield draw.sample(places, min(_MANY, count))
+    yield list(reversed(places[-_MANY:]))
+    holes = frame.select(pl.any_horizontal(pl.all().is_null()).arg_true()).to_series().to_list()
+    if holes:
+        # A median of the rows that are there is another one among those that lack a value.
+        yield draw.sample(holes, min(_FEW, len(holes)))
+        yield from ([place] for place in holes[:_ALONE])
+    yield from ([place] for place in draw.sample(places, min(_ALONE, count)))
 
 
 def _called(function: Function, name: str, frame: pl.DataFrame, sensitive: bool) -> pl.DataFrame:
