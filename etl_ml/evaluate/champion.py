@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.lake.estimator import UntrustedModel
+from etl_ml.lake.estimator import UnreadableModel, UntrustedModel
 from etl_ml.spec.evaluation import Champion as ChampionSpec
 from etl_ml.spec.training import UNBOUNDED
 from etl_ml.train.metrics import AnyScores, bootstrap, scores_of, sign_of
@@ -74,7 +74,8 @@ def compare(
     -------
     dict or None
         The report's `champion`; None where there is no champion. `passed` is None where nothing
-        was compared, and `reason` says why.
+        was compared, and `reason` says why; `warning` is what too few rows say against the
+        challenger. A champion whose types are not trusted here lets nobody pass.
     """
     if incumbent is None:
         return None
@@ -88,26 +89,35 @@ def compare(
         "passed": None,
         "rows": 0,
         "reason": "",
+        "warning": None,
     }
     if rule.rule == "ignore":
         return report | {"reason": "evaluation.champion.rule is ignore: the gates decide"}
     unseen = ~np.isin(row_ids, incumbent.trained_on)
     kept = int(unseen.sum())
     report["rows"] = kept
-    if kept < _LEAST_COMPARED or 2 * kept < len(row_ids):
-        return report | {
-            "reason": f"{kept} of {len(row_ids)} test rows are new to the champion, "
-            "too few to compare on: the gates decide"
-        }
     target = challenger.target[unseen]
-    if classes and len(np.unique(target)) < len(classes):
-        return report | {"reason": "the rows new to the champion lack a class: the gates decide"}
+    lacking = not kept or (bool(classes) and len(np.unique(target)) < len(classes))
+    few = kept < _LEAST_COMPARED or 2 * kept < len(row_ids)
+    if few:
+        what = "is new" if kept == 1 else "are new"
+        report["reason"] = (
+            f"{kept} of {len(row_ids)} test rows {what} to the champion, fewer than "
+            f"{max(_LEAST_COMPARED, -(-len(row_ids) // 2))}: the gates decide"
+        )
+    if lacking:
+        known = report["reason"] or "the rows new to the champion lack a class: the gates decide"
+        return report | {"reason": known}
     answers = _answers(incumbent.model, rows.filter(unseen), classes)
+    if isinstance(answers, _Untrusted):
+        return report | {"passed": False, "reason": answers}
     if isinstance(answers, str) or isinstance(incumbent.model, UntrustedModel):
-        return report | {"reason": f"{answers}: the gates decide"}
+        return report | {"reason": report["reason"] or f"{answers}: the gates decide"}
     champion = scores_of(target, answers, incumbent.model.threshold)
     new = challenger.on(unseen)
     sign = sign_of(metric)
+    if few:
+        return report | {"warning": _hint(sign, new, champion, metric, rule.margin, kept)}
     drawn = bootstrap([new, champion], [metric], units[unseen], seed=seed)
     differences = sign * (drawn[0, 0] - drawn[1, 0])
     tail = 50 * (1 - rule.confidence)
@@ -135,12 +145,22 @@ def compare(
     return report | found | {"passed": passed, "reason": reason}
 
 
+class _Untrusted(str):
+    """Why the champion was not asked, though it is sound."""
+
+
 def _answers(
     model: Model | UntrustedModel, rows: pl.DataFrame, classes: Sequence[Any]
 ) -> Array | str:
     """The champion's answers, in the challenger's order of classes, or why there are none."""
-    if isinstance(model, UntrustedModel):
+    if isinstance(model, UnreadableModel):
         return f"the champion cannot be loaded ({model.what.rstrip('.')})"
+    if isinstance(model, UntrustedModel):
+        # Whoever takes a class out of the candidates does not mean to lose the champion's guard.
+        return _Untrusted(
+            f"it cannot be compared with the champion ({model.what.rstrip('.')}): {model.fix}, or "
+            "set evaluation.champion.rule: ignore"
+        )
     known = list(model.classes)
     if set(known) != set(classes):
         return f"the champion knows the classes {known}, the challenger {list(classes)}"
@@ -152,6 +172,21 @@ def _answers(
     except (UnusableFrame, FeatureFunctionError) as error:  # a type, or a function, has changed
         return f"the champion cannot read today's rows ({error.what.rstrip('.')})"
     return answers[:, [known.index(label) for label in classes]] if classes else answers
+
+
+def _hint(
+    sign: float, new: AnyScores, champion: AnyScores, metric: str, margin: float, rows: int
+) -> str | None:
+    """What few rows say against a challenger; nobody is refused on them."""
+    difference = sign * (new.value(metric) - champion.value(metric))
+    if metric in UNBOUNDED:
+        margin *= champion.value(metric)
+    if not difference < -margin:
+        return None
+    return (
+        f"on the {rows} rows new to the champion {metric} is {-difference:.4f} worse than the "
+        "champion's, too few to tell it from chance"
+    )
 
 
 def _judge(

@@ -15,6 +15,10 @@ class UntrustedModel(EtlMlError):
     """A stored estimator with types that the reader was not told to trust."""
 
 
+class UnreadableModel(UntrustedModel):
+    """A stored estimator that is damaged, or was made by another version of etl_ml."""
+
+
 def dump_estimator(estimator: object) -> bytes:
     """Serialise a fitted estimator with skops.
 
@@ -109,8 +113,8 @@ def load_estimator(data: bytes, *, trusted: Collection[str], name: str = "model.
         raise _unreadable(name, error) from error
 
 
-def _unreadable(name: str, error: Exception) -> UntrustedModel:
-    return UntrustedModel(
+def _unreadable(name: str, error: Exception) -> UnreadableModel:
+    return UnreadableModel(
         f"{name} is not a sound skops file ({type(error).__name__}: {bounded(str(error))}).",
         fix="train and deploy the model again",
     )

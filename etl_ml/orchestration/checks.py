@@ -213,8 +213,9 @@ def evaluation_results(checks: Checks, report: Mapping[str, Any]) -> Iterator[dg
     numbers = {k: champion[k] for k in ("difference", "low", "high") if champion[k] is not None}
     yield from checks.result(
         "champion",
-        champion["passed"] is not False,
-        f"Against version {champion['version']}: {champion['reason']}.",
+        champion["passed"] is not False and not champion["warning"],
+        f"Against version {champion['version']}: {champion['reason']}."
+        + (f" But {champion['warning']}." if champion["warning"] else ""),
         warn=True,
         metadata={"rows": champion["rows"], **numbers},
     )

@@ -85,6 +85,11 @@ def check_columns(
                 f"{split.column} is of type {kind}"
             )
     for name in evaluation.slices:
+        if name == target:
+            raise ValueError(
+                "evaluation.slices: the target is no slice; what a model makes of each class is in "
+                "the confusion matrix"
+            )
         if columns[name].sensitive:
             raise ValueError(f"evaluation.slices: {name} is sensitive, its values are in no report")
 

@@ -209,7 +209,7 @@ def _threshold(value: Any) -> Any:
 class Tracking(Section):
     """Where else the training is written down."""
 
-    mlflow: SecretStr = Field(description="MLflow's tracking URI.")
+    mlflow: SecretStr = Field(min_length=1, description="MLflow's tracking URI.")
 
 
 class Training(Section):

@@ -16,7 +16,7 @@ from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.training import Candidate
 from etl_ml.train.fitting import Fitter
 from etl_ml.train.folds import Fold, folds_of
-from etl_ml.train.metrics import answers_of, scores_of, sign_of
+from etl_ml.train.metrics import answers_of, check_answers, scores_of, sign_of
 from etl_ml.train.search import Trial
 from etl_ml.train.threshold import choose
 from etl_ml.train.trusted import VARIABLE, read_preprocessor, trusted_types
@@ -167,11 +167,12 @@ class Validator:
             start = time.perf_counter()
             try:
                 said = self._answers(candidate, trial, fold)
+                check_answers(said)
                 held_out = rows.folds[fold][1]
                 score = scores_of(rows.target[held_out], said).value(self._metric)
                 if not np.isfinite(score):
                     raise ValueError(f"{self._metric} is {score} on the held-out rows")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # One candidate that cannot be fitted is no reason to go without the others, and
                 # each library has errors of its own.
                 problem = f"{type(error).__name__}: {error}"[:300]

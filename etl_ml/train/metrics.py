@@ -24,6 +24,9 @@ from etl_ml.train.regression_metrics import RegressionScores
 Array = np.ndarray[Any, Any]
 
 _CELLS = 8_000_000
+_ROUNDING, _SUM = 1e-6, 1e-3
+_OF_ROWS = ("accuracy", "log_loss", "brier")
+"""Means over the rows: they measure the same also where a class has none."""
 
 
 def greater_is_better(metric: str) -> bool:
@@ -166,10 +169,30 @@ def scores_of(target: Array, answers: Array, threshold: float = 0.5) -> AnyScore
 def answers_of(estimator: Any, features: Any) -> Array:
     """What a fitted estimator says: probabilities (n, k) of a classifier, else numbers (n,)."""
     asked = getattr(estimator, "predict_proba", None) or estimator.predict
+    if not len(features):  # scikit-learn refuses to be asked about nothing
+        width = (len(estimator.classes_),) if hasattr(estimator, "predict_proba") else ()
+        return np.empty((0, *width))
     with warnings.catch_warnings():
         # LightGBM names array columns itself, and then scikit-learn misses the names.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         return np.asarray(asked(features), np.float64)
+
+
+def check_answers(answers: Array) -> None:
+    """Raise ValueError for answers that no metric can be made of.
+
+    Parameters
+    ----------
+    answers : float array (n, k) of probabilities, or (n,) of numbers
+    """
+    if not np.isfinite(answers).all():
+        raise ValueError(f"{int((~np.isfinite(answers)).sum())} of its answers are not finite")
+    if answers.ndim == 1:
+        return
+    if answers.min(initial=0.0) < -_ROUNDING or answers.max(initial=1.0) > 1 + _ROUNDING:
+        raise ValueError("its probabilities are not between 0 and 1")
+    if np.abs(answers.sum(axis=1) - 1).max(initial=0.0) > _SUM:
+        raise ValueError("the probabilities of a row do not sum to 1")
 
 
 def decide(probabilities: Array, threshold: float) -> Array:
@@ -197,12 +220,26 @@ def bootstrap(
 
     Returns
     -------
-    float array (models, metrics, draws), NaN where a draw lacks a class
+    float array (models, metrics, draws), NaN where a draw lacks a class that the rows have: what
+    it measures is another thing, and no interval is made of it
     """
     found: list[Array] = []
     for weights in _resamples(units, seed, draws):
-        found.append(np.stack([[score(metric, weights) for metric in metrics] for score in scores]))
+        values = np.stack([[score(metric, weights) for metric in metrics] for score in scores])
+        by_class = [place for place, metric in enumerate(metrics) if metric not in _OF_ROWS]
+        for place in by_class:
+            values[:, place, _lacks_a_class(scores[0], weights)] = np.nan
+        found.append(values)
     return np.concatenate(found, axis=2)
+
+
+def _lacks_a_class(scores: AnyScores, weights: Array) -> Array:
+    """Bool array (b,)."""
+    if not isinstance(scores, Scores):
+        return np.zeros(len(weights), bool)
+    present = [weights[:, scores.target == kind].sum(axis=1) for kind in np.unique(scores.target)]
+    lacking: Array = (np.stack(present) == 0).any(axis=0)
+    return lacking
 
 
 def _resamples(units: Array, seed: int, draws: int) -> Iterator[Array]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from etl_ml.spec.training import Candidate, Range
 from etl_ml.spec.training import Search as SearchSpec
-from etl_ml.train.spaces import Space, space_of
+from etl_ml.train.spaces import Space, grid_of, space_of
 
 _ETA = 3
 _LEAST_UNITS = 200
@@ -57,9 +57,9 @@ def trials(candidate: Candidate, search: SearchSpec, *, seed: int, units: int) -
     """
     fixed, space = candidate.fixed(), space_of(candidate)
     if search.method == "grid":
-        space = candidate.space()
-        for values in itertools.product(*(v for v in space.values() if isinstance(v, tuple))):
-            yield Trial(fixed | dict(zip(space, values, strict=True)))
+        grid = grid_of(candidate, search.trials)
+        for values in itertools.product(*grid.values()):
+            yield Trial(fixed | dict(zip(grid, values, strict=True)))
         return
     if search.method == "none" or not space:
         yield Trial(fixed)
@@ -75,7 +75,7 @@ def trials(candidate: Candidate, search: SearchSpec, *, seed: int, units: int) -
 def most_trials(candidate: Candidate, search: SearchSpec) -> int:
     """How many trials there are at most, for the time that is left."""
     if search.method == "grid":
-        return math.prod(len(v) for v in candidate.space().values() if isinstance(v, tuple))
+        return math.prod(len(points) for points in grid_of(candidate, search.trials).values())
     if search.method == "none" or not space_of(candidate):
         return 1
     return search.trials * (2 if search.method == "halving" else 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from etl_ml.spec.training import Candidate, Range, Scalar
 
 Space = dict[str, tuple[Scalar, ...] | Range]
@@ -62,6 +64,31 @@ _SPACES: dict[str, Space] = {
         "l2_leaf_reg": _log(1.0, 10.0),
     },
 }
+
+
+def grid_of(candidate: Candidate, most: int) -> dict[str, tuple[Scalar, ...]]:
+    """The candidate's own lists; if it has none, its usual lists, and three points of its ranges.
+
+    Of the usual ones as many, in their order, as make a grid of up to `most` points.
+    """
+    if own := candidate.space():
+        return {name: values for name, values in own.items() if isinstance(values, tuple)}
+    grid: dict[str, tuple[Scalar, ...]] = {}
+    size = 1
+    for name, values in space_of(candidate).items():
+        points = values if isinstance(values, tuple) else _points(values)
+        if size * len(points) <= most:
+            grid[name] = points
+            size *= len(points)
+    return grid
+
+
+def _points(values: Range) -> tuple[Scalar, ...]:
+    """Both ends and the middle; of a logarithmic range the geometric one."""
+    low, high = values.low, values.high
+    middle = math.sqrt(low * high) if values.log else (low + high) / 2
+    found = (low, middle, high)
+    return tuple(dict.fromkeys(map(round, found))) if values.whole else found
 
 
 def space_of(candidate: Candidate) -> Space:

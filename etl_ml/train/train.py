@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from etl_ml.lake import Version
 from etl_ml.lake.estimator import dump_estimator
 from etl_ml.lake.progress import duration
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.training import Candidate
+from etl_ml.train.candidates import UnknownEstimator, UnknownParameter, find_class
 from etl_ml.train.cross_validation import OutOfTime, Result, TrainingRows, Validator
 from etl_ml.train.fitting import Fitter
 from etl_ml.train.folds import TrainingError
@@ -82,11 +84,7 @@ def train(
     check_tracking(pipeline)
     rows = TrainingRows.read(arrays, pipeline)
     _one_threshold(rows, pipeline)
-    for candidate in pipeline.candidates:
-        Fitter.of(candidate, candidate.fixed(), pipeline, cells=rows.features.size)
-        for name, values in candidate.space().items():
-            value = values[0] if isinstance(values, tuple) else values.low
-            Fitter.of(candidate, {name: value}, pipeline, cells=rows.features.size)
+    check_candidates(pipeline, cells=rows.features.size)
     log: list[dict[str, Any]] = []
     entries, best, stopped = _search(rows, pipeline, log, progress)
     board = _ranked(entries, pipeline)
@@ -103,6 +101,34 @@ def train(
     return Training(
         _model(rows, estimator, threshold), board, log, convert(estimator, rows.features)
     )
+
+
+def check_candidates(pipeline: Pipeline, *, cells: int = 0) -> None:
+    """See that every candidate is there and takes its parameters; nothing is fitted.
+
+    A class of the user's that cannot be made is a candidate that fails, and no more.
+
+    Raises
+    ------
+    UnknownParameter, UnknownEstimator
+    """
+    for candidate in pipeline.candidates:
+        if candidate.is_class:
+            find_class(candidate.name)
+        for params in (candidate.fixed(), *_ends(candidate)):
+            try:
+                Fitter.of(candidate, params, pipeline, cells=cells)
+            except (UnknownParameter, UnknownEstimator):
+                raise
+            except (Exception, SystemExit):
+                if not candidate.is_class:
+                    raise
+
+
+def _ends(candidate: Candidate) -> Iterator[dict[str, Any]]:
+    """One value of each parameter that is searched."""
+    for name, values in candidate.space().items():
+        yield {name: values[0] if isinstance(values, tuple) else values.low}
 
 
 def load_model(trained_model: Version, pipeline: Pipeline | None = None) -> Model:

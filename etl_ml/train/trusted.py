@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from etl_ml.lake.estimator import UntrustedModel, load_estimator
+from etl_ml.lake.estimator import UnreadableModel, UntrustedModel, load_estimator
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.train.candidates import UnknownEstimator, find_class
 from etl_ml.train.model import Model
@@ -135,7 +135,7 @@ def read_preprocessor(data: bytes, pipeline: Pipeline | None = None) -> Preproce
 def _check(preprocessor: Preprocessor, trusted: frozenset[str], name: str) -> None:
     found = vars(preprocessor).get("format_")
     if found != FORMAT:
-        raise UntrustedModel(
+        raise UnreadableModel(
             f"{name} was fitted by another version of etl_ml: its preprocessor is of format "
             f"{found}, and this version runs format {FORMAT}.",
             fix="train and deploy the model again",

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from etl_ml.transform.numeric import FLOAT32
+
 if TYPE_CHECKING:
     from etl_ml.transform.preprocessor import Preprocessor
 
 _MANY = 1_000
+_COUNTED = 100
 
 
 def column_notes(train: pl.DataFrame, preprocessor: Preprocessor) -> dict[str, Any]:
@@ -53,8 +56,10 @@ def _notes(values: pl.Series, distinct: int, learned: dict[str, Any]) -> list[st
         notes.append("one value only: nothing can be learned from it")
     if text and distinct == rows > 1:
         notes.append("every value is different: a name or a key, not a category")
+    elif values.dtype.is_integer() and distinct == rows >= _COUNTED:
+        notes.append("every value is different: perhaps a key, not a quantity")
     elif text and distinct > _MANY:
         notes.append(f"{distinct:,} categories")
-    if values.dtype.is_float() and (infinite := int(values.is_infinite().sum())):
-        notes.append(f"{infinite:,} infinite values, clipped to the range of float32")
+    if values.dtype.is_float() and (beyond := int((values.abs() > FLOAT32).sum())):
+        notes.append(f"{beyond:,} values beyond {FLOAT32:.2g}, clipped to it")
     return notes

@@ -18,7 +18,8 @@ Array = np.ndarray[Any, Any]
 
 MOST_NEIGHBOURS = 10_000
 """Training rows up to which `impute: knn` compares each incomplete row with every one."""
-FLOAT32 = float(np.finfo(np.float32).max)
+FLOAT32 = float(np.finfo(np.float32).max) / 4
+"""What numbers are clipped to: the difference of two of them is still one of float32."""
 _EPSILON = float(np.finfo(np.float64).eps)
 _FILLED = "_etl_ml_filled:"
 

@@ -29,7 +29,7 @@ def typed_frame(
 
     Parameters
     ----------
-    X : pandas or Polars frame; its other columns and their order do not matter
+    X : pandas or Polars frame, or Arrow table; its other columns and their order do not matter
     columns : contracted type by name
     sensitive : columns whose values are in no message
     origin : what messages call the frame
@@ -39,6 +39,7 @@ def typed_frame(
     UnusableFrame
         A column is missing, or holds what its contracted type cannot.
     """
+    X = _frame(X, origin)
     names = list(X.columns)
     missing = [name for name in columns if name not in names]
     if missing:
@@ -70,6 +71,22 @@ def typed_frame(
             if len(lost):
                 _refuse(name, kind, None if name in sensitive else bounded(lost[0]))
     return typed
+
+
+def _frame(X: Any, origin: str) -> Frame:
+    """What has named columns; an Arrow table as Polars has it."""
+    if isinstance(X, pl.DataFrame):
+        return X
+    kind = type(X)
+    if kind.__module__.partition(".")[0] == "pyarrow" and hasattr(X, "column_names"):
+        return pl.DataFrame(X)
+    if isinstance(X, pl.LazyFrame) or not (hasattr(X, "columns") and hasattr(X, "dtypes")):
+        raise UnusableFrame(
+            f"{origin} is a {kind.__module__.partition('.')[0]}.{kind.__name__}.",
+            fix="give a pandas or Polars frame, or an Arrow table, with the columns by name",
+        )
+    frame: Frame = X
+    return frame
 
 
 def _refuse(name: str, kind: str, seen: str | None) -> NoReturn:

@@ -9,6 +9,7 @@ import pytest
 
 from etl_ml.evaluate import Incumbent
 from etl_ml.evaluate.champion import compare
+from etl_ml.lake.estimator import UnreadableModel, UntrustedModel
 from etl_ml.spec.evaluation import Champion
 from etl_ml.train.metrics import Scores
 from etl_ml.transform.preprocessor import UnusableFrame
@@ -144,8 +145,11 @@ def test_sixty_rows_are_not_compared() -> None:
     assert (found["difference"], found["low"], found["high"]) == (None, None, None)
     assert (
         found["reason"]
-        == "60 of 60 test rows are new to the champion, too few to compare on: the gates decide"
+        == "60 of 60 test rows are new to the champion, fewer than 100: the gates decide"
     )
+    assert "worse than the champion's, too few to tell" in found["warning"]
+    better = judged(target, answers(target, 0.95, rng), answers(target, 0.2, rng))
+    assert (better["passed"], better["warning"]) == (None, None)
 
 
 def wrong_on(target: Array, places: Any) -> Array:
@@ -287,3 +291,20 @@ def test_of_a_loss_the_smaller_is_the_better() -> None:
         assert found["difference"] > 0
         assert found["passed"] is True
         assert judged(target, bad, good, metric=metric)["passed"] is False
+
+
+def test_a_champion_whose_class_is_not_trusted_any_more_lets_nobody_pass() -> None:
+    rng = np.random.default_rng(0)
+    target = np.arange(300) % 2
+    told = UntrustedModel("model.skops holds types that are not trusted: mine.Own.", fix="set X")
+    new, old = answers(target, 0.95, rng), answers(target, 0.2, rng)
+    found = judged(target, new, old, champion=incumbent(model=told))
+    assert found["passed"] is False
+    assert "mine.Own" in found["reason"]
+    assert "champion.rule: ignore" in found["reason"]
+    damaged = UnreadableModel("model.skops is not a sound skops file.", fix="deploy again")
+    found = judged(target, new, old, champion=incumbent(model=damaged))
+    assert found["passed"] is None
+    assert "the gates decide" in found["reason"]
+    ignored = judged(target, new, old, champion=incumbent(model=told), rule="ignore")
+    assert ignored["passed"] is None

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from etl_ml.spec.evaluation import Evaluation
+from etl_ml.spec.parse import InvalidPipeline
 from etl_ml.spec.training import CANDIDATES, LOSSES, METRICS, Metric, Training
+from etl_ml_tests.conftest import make_pipeline
 
 
 def test_the_metrics_are_those_of_the_documentation() -> None:
@@ -58,3 +60,10 @@ def test_a_loss_below_zero_can_never_be_met(loss: Metric) -> None:
 def test_a_gate_is_a_number(limit: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
         Evaluation(gates={"f1": limit})
+
+
+def test_the_target_is_no_slice_and_a_tracker_has_an_address() -> None:
+    with pytest.raises(InvalidPipeline, match="the target is no slice"):
+        make_pipeline(evaluation={"slices": ["defaulted"]})
+    with pytest.raises(InvalidPipeline, match=r"training\.tracking\.mlflow"):
+        make_pipeline(training={"tracking": {"mlflow": ""}})

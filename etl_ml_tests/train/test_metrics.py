@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from etl_ml.spec import training
-from etl_ml.train.metrics import Scores, bootstrap, decide, greater_is_better
+from etl_ml.train.metrics import Scores, bootstrap, check_answers, decide, greater_is_better
 
 METRICS = training.METRICS["classification"]
 
@@ -210,3 +210,29 @@ def test_the_number_of_draws_at_once_does_not_matter(monkeypatch: pytest.MonkeyP
     parts = bootstrap([Scores(target, shares)], METRICS, np.arange(300), seed=0, draws=50)
     assert parts.shape == (1, len(METRICS), 50)
     assert np.allclose(whole, parts, rtol=0, atol=1e-12)
+
+
+def test_no_interval_is_made_of_draws_that_lack_a_class() -> None:
+    target = np.r_[np.zeros(118, int), 1, 1]
+    shares = np.column_stack([np.full(120, 0.9), np.full(120, 0.1)])  # it never says 1
+    drawn = bootstrap([Scores(target, shares)], METRICS, np.arange(120), seed=0)[0]
+    balanced = drawn[METRICS.index("balanced_accuracy")]
+    assert np.isnan(balanced).mean() == pytest.approx((1 - 2 / 120) ** 120, abs=0.04)
+    assert np.nanmax(balanced) == 0.5
+    assert not np.isnan(drawn[METRICS.index("accuracy")]).any()
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (np.full((3, 2), np.nan), "not finite"),
+        (np.full((3, 2), 3.0), "between 0 and 1"),
+        (np.full((3, 2), 0.2), "do not sum to 1"),
+        (np.array([1.0, np.inf]), "not finite"),
+    ],
+)
+def test_what_is_no_answer_is_told_apart(answers: Array, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_answers(answers)
+    check_answers(np.array([[0.25, 0.75]]))
+    check_answers(np.array([-7.0]))

@@ -106,3 +106,16 @@ def test_optuna_is_told_what_was_given_up_and_what_failed(monkeypatch: pytest.Mo
             trial.score = good
     assert given_up
     assert Counter(states) == {"COMPLETE": 11 - given_up, "PRUNED": given_up, "FAIL": 1}
+
+
+def test_a_grid_without_lists_is_made_of_the_usual_ranges() -> None:
+    from etl_ml.train.spaces import grid_of
+
+    candidate = Candidate(name="decision_tree")
+    grid = grid_of(candidate, 20)
+    assert grid == {"max_depth": (2, 11, 20), "min_samples_leaf": (1, 7, 50)}
+    search = Search(method="grid", trials=20)
+    tried = [t.params for t in trials(candidate, search, seed=0, units=100)]
+    assert len(tried) == most_trials(candidate, search) == 9
+    assert {"max_depth": 11, "min_samples_leaf": 7} in tried
+    assert list(grid_of(candidate, 5)) == ["max_depth"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def test_a_score_that_is_no_number_is_a_failure_and_not_the_best(
     best, last = train(made["transformed_arrays"], pipeline).leaderboard
     assert (best["candidate"], last["candidate"]) == ("logistic_regression", "decision_tree")
     assert last["mean"] is None
-    assert "log_loss is nan" in last["error"]
+    assert "answers are not finite" in last["error"]
 
 
 def test_the_demos_model_answers_as_its_arrays_say(demo: Project) -> None:
@@ -305,3 +306,44 @@ def test_a_well_known_table_runs_through_with_default_settings(
     found = evaluate(model, made["transformed_arrays"], made["clean_data"], pipeline)
     assert found.report["deployable"]
     assert found.report["metrics"]["test"]["f1"]["value"] > least
+
+
+class RaisesWhenMade:
+    def __init__(self) -> None:
+        raise RuntimeError("boom in init")
+
+    def fit(self, X: Any, y: Any) -> None: ...
+
+    def predict_proba(self, X: Any) -> None: ...
+
+
+def test_a_class_of_ones_own_that_cannot_be_made_leaves_the_others_alone(
+    made: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    own = type("Own", (ClassifierMixin, RaisesWhenMade, BaseEstimator), {"__module__": __name__})
+    leaves = type(
+        "Leaves",
+        (ClassifierMixin, BaseEstimator),
+        {
+            "__module__": __name__,
+            "fit": lambda self, X, y: sys.exit(3),
+            "predict_proba": lambda self, X: None,
+        },
+    )
+    monkeypatch.setitem(globals(), "Own", own)
+    monkeypatch.setitem(globals(), "Leaves", leaves)
+    names = ["logistic_regression", f"{__name__}:Own", f"{__name__}:Leaves"]
+    best, *others = train(made["transformed_arrays"], trainable(candidates=names)).leaderboard
+    assert best["candidate"] == "logistic_regression"
+    told = {entry["candidate"]: entry["error"] for entry in others}
+    assert "boom in init" in told[f"{__name__}:Own"]
+    assert "SystemExit" in told[f"{__name__}:Leaves"]
+
+
+def test_no_rows_have_no_answers(made: Versions) -> None:
+    model = train(made["transformed_arrays"], trainable()).model
+    found = model.predict_proba(loans(3).head(0))  # type: ignore[union-attr]
+    assert found.shape == (0, 2)
+    assert len(model.predict(loans(3).head(0))) == 0

@@ -23,6 +23,7 @@ from etl_ml.lake.estimator import dump_estimator, load_estimator
 from etl_ml.spec.contract import Column
 from etl_ml.spec.transformation import Features
 from etl_ml.train.trusted import PREPROCESSOR
+from etl_ml.transform.notes import column_notes
 from etl_ml.transform.preprocessor import Preprocessor, UnusableFrame
 
 RNG = np.random.default_rng(5)
@@ -436,3 +437,31 @@ def test_transforming_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Preprocessor(MIXED).fit(mixed()).transform(mixed())
+
+
+def test_numbers_beyond_float32_are_clipped_and_can_be_centred() -> None:
+    frame = pl.DataFrame({"x": [1e300, -1e300, 3.0, 4.0] * 10})
+    ours = Preprocessor({"x": "float"}).fit(frame)
+    features = ours.transform(frame)
+    assert np.isfinite(StandardScaler().fit_transform(features)).all()
+    told = column_notes(frame, ours)["x"]["notes"]
+    assert "20 values beyond" in told[0]
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros((2, 1)), [{"x": 1}], None, pl.Series([1]), pl.LazyFrame({"x": [1]})]
+)
+def test_what_is_no_frame_is_refused_by_its_type_alone(given: Any) -> None:
+    ours = Preprocessor({"x": "float"}).fit(pl.DataFrame({"x": [1.0, 2.0]}))
+    with pytest.raises(UnusableFrame, match="the frame is a "):
+        ours.transform(given)
+
+
+def test_an_arrow_table_is_a_frame_and_its_values_are_in_no_message() -> None:
+    ours = Preprocessor({"mail": "string"}, sensitive=["mail"])
+    rows = pl.DataFrame({"mail": [SECRET, "b"]})
+    ours.fit(rows)
+    assert np.array_equal(ours.transform(rows.to_arrow()), ours.transform(rows))
+    with pytest.raises(UnusableFrame) as told:
+        ours.transform(rows.rename({"mail": "other"}).to_arrow())
+    assert SECRET not in str(told.value)
