@@ -1,0 +1,132 @@
+"""`resources:` the memory and processors that an asset's step asks for, where each has a pod."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt, StrictStr, model_validator
+
+from etl_ml.spec.section import Section
+
+_CPU = re.compile(r"\d{1,6}(?:\.\d{1,3})?|\d{1,9}m")
+_MEMORY = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(?:([KMGTP])(i?)|k)?")
+_POWERS = {"K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_MIB = 2**20
+
+
+def processors(quantity: str) -> Decimal:
+    """A Kubernetes quantity of CPU as processors: `2`, `0.5`, `500m`.
+
+    Raises
+    ------
+    ValueError
+        It is none, or not above zero.
+    """
+    if not _CPU.fullmatch(quantity):
+        raise ValueError("write processors: 2, 0.5 or 500m (thousandths)")
+    number = Decimal(quantity.removesuffix("m")) / (1000 if quantity.endswith("m") else 1)
+    if number <= 0:
+        raise ValueError("should be above 0")
+    return number
+
+
+def memory(quantity: str) -> Decimal:
+    """A Kubernetes quantity of memory as bytes: `512Mi`, `4Gi`, `8G`.
+
+    Raises
+    ------
+    ValueError
+        It is none, or less than any step needs: `4` is four bytes, `4m` four thousandths of one.
+    """
+    found = _MEMORY.fullmatch(quantity)
+    if found is None:
+        raise ValueError("write bytes with a unit: 512Mi, 4Gi or 8G")
+    number, unit, binary = found.groups()
+    power = _POWERS.get(unit or ("K" if quantity.endswith("k") else ""), 0)
+    size = Decimal(number) * (1024 if binary else 1000) ** power
+    if size < 16 * _MIB:
+        raise ValueError(f"is {size.normalize():f} bytes; write a unit, such as {number}Gi")
+    return size
+
+
+def _cpu(value: int | float | str) -> str:
+    text = str(value).strip()
+    processors(text)
+    return text.removesuffix(".0")
+
+
+def _memory(value: int | str) -> str:
+    text = str(value).strip()
+    memory(text)
+    return text
+
+
+class Quantities(Section):
+    """Processors and memory, in Kubernetes' units."""
+
+    cpu: Annotated[StrictInt | StrictFloat | StrictStr, AfterValidator(_cpu)] | None = Field(
+        None, description="Processors: 2, 0.5, 500m."
+    )
+    memory: Annotated[StrictInt | StrictStr, AfterValidator(_memory)] | None = Field(
+        None, description="Bytes with a unit: 512Mi, 4Gi."
+    )
+
+    def given(self) -> dict[str, str]:
+        """The quantities that are named."""
+        named = {"cpu": self.cpu, "memory": self.memory}
+        return {name: str(value) for name, value in named.items() if value is not None}
+
+
+class StepResources(Section):
+    """What one step asks for, and what it gets at most."""
+
+    requests: Quantities = Field(Quantities(), description="What is set aside for the step.")
+    limits: Quantities = Field(
+        Quantities(), description="Where it is slowed down (cpu), or ended (memory)."
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_no_more_than_it_gets(self) -> StepResources:
+        if not self.requests.given() and not self.limits.given():
+            raise ValueError("name cpu or memory under requests or limits")
+        for name, size in (("cpu", processors), ("memory", memory)):
+            asked, most = self.requests.given().get(name), self.limits.given().get(name)
+            if asked and most and size(asked) > size(most):
+                raise ValueError(f"requests.{name}: {asked} is more than limits.{name}, {most}")
+        return self
+
+
+class Resources(Section):
+    """By asset; what is not named here takes the cluster's defaults."""
+
+    raw_data: StepResources | None = None
+    validated_data: StepResources | None = Field(None, description="With quarantined_data.")
+    clean_data: StepResources | None = None
+    transformed_arrays: StepResources | None = None
+    trained_model: StepResources | None = None
+    model_evaluation: StepResources | None = None
+    deployed_model: StepResources | None = None
+    loaded_data: StepResources | None = None
+    predictions: StepResources | None = None
+
+    def of(self, asset: str) -> StepResources | None:
+        """What the step of an asset asks for."""
+        found: StepResources | None = getattr(self, asset)
+        return found
+
+    def largest(self) -> StepResources | None:
+        """What one process needs that runs every step, one after another; None if none asks."""
+        steps = [step for name in type(self).model_fields if (step := self.of(name))]
+        most: dict[str, Quantities] = {}
+        for side in ("requests", "limits"):
+            sizes = {}
+            for name, size in (("cpu", processors), ("memory", memory)):
+                given = [getattr(step, side).given().get(name) for step in steps]
+                # A step without a limit has none: then neither has the process.
+                if side == "limits" and None in given:
+                    continue
+                sizes[name] = max(filter(None, given), key=size, default=None)
+            most[side] = Quantities(**sizes)
+        return StepResources(**most) if any(side.given() for side in most.values()) else None
