@@ -55,9 +55,10 @@ def named_executor() -> str:
 
 
 def _dask() -> Any:
-    address = os.environ.get(_DASK_ADDRESS)
-    cluster = {"existing": {"address": address}} if address else {"local": {}}
-    return _of("dask", "dagster_dask").dask_executor.configured({"cluster": cluster})
+    _of("dask", "distributed")
+    from etl_ml.orchestration.dask_executor import dask_executor
+
+    return dask_executor.configured({"address": os.environ.get(_DASK_ADDRESS) or None})
 
 
 def _celery() -> Any:

@@ -45,7 +45,8 @@ def memory(quantity: str) -> Decimal:
         raise ValueError("write bytes with a unit: 512Mi, 4Gi or 8G")
     number, unit, binary = found.groups()
     power = _POWERS.get(unit or ("K" if quantity.endswith("k") else ""), 0)
-    size = Decimal(number) * (1024 if binary else 1000) ** power
+    base = Decimal(1024 if binary else 1000)
+    size = Decimal(number) * base**power
     if size < 16 * _MIB:
         raise ValueError(f"is {size.normalize():f} bytes; write a unit, such as {number}Gi")
     return size
