@@ -6,14 +6,14 @@ from typing import Any
 
 from etl_ml.orchestration.executor import named_executor
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.resources import StepResources
 
 _CONFIG = "dagster-k8s/config"
 
 
 def step_tags(pipeline: Pipeline, asset: str) -> dict[str, Any]:
     """Tags of an asset's step: what its pod asks for, under the executor `k8s`."""
-    return _tags(pipeline.resources.of(asset))
+    resources = pipeline.resources.of(asset)
+    return _tags(resources.asked() if resources else {})
 
 
 def run_tags(pipeline: Pipeline) -> dict[str, Any]:
@@ -26,9 +26,5 @@ def run_tags(pipeline: Pipeline) -> dict[str, Any]:
     return _tags(pipeline.resources.largest()) if alone else {}
 
 
-def _tags(resources: StepResources | None) -> dict[str, Any]:
-    if resources is None:
-        return {}
-    sides = {"requests": resources.requests.given(), "limits": resources.limits.given()}
-    asked = {side: quantities for side, quantities in sides.items() if quantities}
-    return {_CONFIG: {"container_config": {"resources": asked}}}
+def _tags(asked: dict[str, dict[str, str]]) -> dict[str, Any]:
+    return {_CONFIG: {"container_config": {"resources": asked}}} if asked else {}

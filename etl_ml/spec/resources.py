@@ -81,7 +81,7 @@ class Quantities(Section):
 
 
 class StepResources(Section):
-    """What one step asks for, and what it gets at most."""
+    """What one step asks for, and what it gets at most; memory is limited to what is asked for."""
 
     requests: Quantities = Field(Quantities(), description="What is set aside for the step.")
     limits: Quantities = Field(
@@ -97,6 +97,18 @@ class StepResources(Section):
             if asked and most and size(asked) > size(most):
                 raise ValueError(f"requests.{name}: {asked} is more than limits.{name}, {most}")
         return self
+
+    def asked(self) -> dict[str, dict[str, str]]:
+        """Requests and limits as Kubernetes takes them.
+
+        Requests that are not named are the limits, and the limit of memory is its request: then
+        neither meets the other side of a default of the cluster that is smaller, or larger.
+        """
+        requests = self.limits.given() | self.requests.given()
+        limits = self.limits.given()
+        if "memory" in requests:
+            limits.setdefault("memory", requests["memory"])
+        return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
 class Resources(Section):
@@ -117,17 +129,14 @@ class Resources(Section):
         found: StepResources | None = getattr(self, asset)
         return found
 
-    def largest(self) -> StepResources | None:
-        """What one process needs that runs every step, one after another; None if none asks."""
-        steps = [step for name in type(self).model_fields if (step := self.of(name))]
-        most: dict[str, Quantities] = {}
+    def largest(self) -> dict[str, dict[str, str]]:
+        """What one process needs that runs every step, one after another."""
+        steps = [step.asked() for name in type(self).model_fields if (step := self.of(name))]
+        most: dict[str, dict[str, str]] = {}
         for side in ("requests", "limits"):
-            sizes = {}
             for name, size in (("cpu", processors), ("memory", memory)):
-                given = [getattr(step, side).given().get(name) for step in steps]
-                # A step without a limit has none: then neither has the process.
-                if side == "limits" and None in given:
-                    continue
-                sizes[name] = max(filter(None, given), key=size, default=None)
-            most[side] = Quantities(**sizes)
-        return StepResources(**most) if any(side.given() for side in most.values()) else None
+                given = [step.get(side, {}).get(name) for step in steps if name in step["requests"]]
+                known = [quantity for quantity in given if quantity is not None]
+                if known and len(known) == len(given):  # a step without a limit has none
+                    most.setdefault(side, {})[name] = max(known, key=size)
+        return most
