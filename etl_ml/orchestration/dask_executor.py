@@ -23,7 +23,7 @@ from dagster._core.executor.step_delegating import (
     StepHandler,
     StepHandlerContext,
 )
-from distributed import Client, Event, Future, LocalCluster, wait
+from distributed import Client, Event, Future, LocalCluster
 
 from etl_ml.spec.error import EtlMlError
 
@@ -82,7 +82,8 @@ class DaskStepHandler(StepHandler):
         # A step has told its last event a moment before its process ends.
         ending = [future for future in self._futures.values() if future.status == "pending"]
         with self._stack, suppress(TimeoutError):
-            wait(ending, timeout=_SECONDS_TO_END)
+            for future in ending:
+                future.exception(timeout=_SECONDS_TO_END)
         self._futures.clear()
 
     @property
