@@ -220,6 +220,26 @@ def test_a_run_is_stored_in_postgresql(
     assert postgresql.password not in migrated
 
 
+def test_storage_that_was_backed_up_is_restored(
+    compose_home: Path, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    with dg.DagsterInstance.from_config(str(compose_home)) as instance:
+        instance.add_dynamic_partitions("days", ["2026-01-01"])
+    dump, programs = tmp_path / "dagster.dump", Path(str(PostgreSQL.found())).parent
+    there, here = os.environ["DAGSTER_POSTGRES_DB"], postgresql.database()
+    _passes(
+        *(programs / "pg_dump", "--format=custom", f"--file={dump}"),
+        f"--dbname={postgresql.url(there)}",
+    )
+    restore = [programs / "pg_restore", "--clean", "--if-exists"]
+    _passes(*restore, f"--dbname={postgresql.url(here)}", dump)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_POSTGRES_DB", here)
+        _passes(BIN / "dagster", "instance", "migrate", DAGSTER_HOME=str(compose_home))
+        with dg.DagsterInstance.from_config(str(compose_home)) as instance:
+            assert instance.get_dynamic_partitions("days") == ["2026-01-01"]
+
+
 def test_the_settings_are_what_they_say(compose_home: Path) -> None:
     with dg.DagsterInstance.from_config(str(compose_home)) as instance:
         assert type(instance.run_storage).__name__ == "PostgresRunStorage"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from itertools import count
 from pathlib import Path
 
@@ -42,12 +44,13 @@ class PostgreSQL(Server):
     def prepare(self) -> None:
         program = self.found()
         assert program is not None, self.install
-        # Root may not run it: then the packaged user does, who has to get through to the folder.
+        # Root may not run it: then the packaged user does, in a folder of its own, because pytest
+        # keeps its folders to who runs it.
         if getpass.getuser() == "root":
             self.user = "postgres"
+            self.folder = Path(tempfile.mkdtemp(prefix="etl_ml_postgresql_"))
+            atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
             os.chown(self.folder, pwd.getpwnam("postgres").pw_uid, -1)
-            for parent in (self.folder, *list(self.folder.parents)[:-2]):
-                parent.chmod(parent.stat().st_mode | 0o011)
         (self.folder / "password").write_text(self.password)
         subprocess.run(
             [
