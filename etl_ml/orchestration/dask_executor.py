@@ -23,7 +23,7 @@ from dagster._core.executor.step_delegating import (
     StepHandler,
     StepHandlerContext,
 )
-from distributed import Client, Event, Future, LocalCluster
+from distributed import Client, Event, Future, LocalCluster, Variable, get_client, get_worker
 
 from etl_ml.spec.error import EtlMlError
 
@@ -84,6 +84,8 @@ class DaskStepHandler(StepHandler):
         with self._stack, suppress(TimeoutError):
             for future in ending:
                 future.exception(timeout=_SECONDS_TO_END)
+            for key in self._futures:
+                Variable(f"{key}-worker", client=self._client).delete()
         self._futures.clear()
 
     @property
@@ -94,21 +96,35 @@ class DaskStepHandler(StepHandler):
         [step] = step_handler_context.execute_step_args.step_keys_to_execute or ()
         command = step_handler_context.execute_step_args.get_command_args()
         key = _key(step_handler_context)
-        self._futures[key] = self._client.submit(
-            run_step, command[command.index("api") :], key, key=key, pure=False
-        )
+        self.begin(key, command[command.index("api") :])
         context = step_handler_context.get_step_context(step)
         message = f'Step "{step}" is sent to Dask at {self._client.scheduler.address}.'
         yield DagsterEvent.step_worker_starting(context, message, {"dask_key": key})
 
+    def begin(self, key: str, arguments: Sequence[str]) -> None:
+        """Send `dagster` with these arguments to a worker."""
+        self._futures[key] = self._client.submit(run_step, arguments, key, key=key, pure=False)
+
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
-        future = self._futures.get(_key(step_handler_context))
+        problem = self.problem(_key(step_handler_context))
+        if problem:
+            return CheckStepHealthResult.unhealthy(problem)
+        return CheckStepHealthResult.healthy()
+
+    def problem(self, key: str) -> str | None:
+        """Why a step that was begun will not end by itself; None while it may."""
+        future = self._futures.get(key)
+        if future is None or future.status == "finished":
+            return None
         if self._client.status != "running":
-            return CheckStepHealthResult.unhealthy("The connection to the Dask scheduler is lost.")
-        if future is None or future.status in ("pending", "finished"):
-            return CheckStepHealthResult.healthy()
-        reason = future.exception(timeout=10) if future.status == "error" else future.status
-        return CheckStepHealthResult.unhealthy(f"On its Dask worker: {reason}")
+            return "The connection to the Dask scheduler is lost."
+        if future.status != "pending":
+            reason = future.exception(timeout=10) if future.status == "error" else future.status
+            return f"On its Dask worker: {reason}"
+        worker = _worker_of(key, self._client)
+        if worker is None or worker in self._client.scheduler_info()["workers"]:
+            return None
+        return f"The Dask worker {worker}, which ran the step, is gone."
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         key = _key(step_handler_context)
@@ -141,6 +157,13 @@ def _client(cluster: Any) -> Client:
         ) from error
 
 
+def _worker_of(key: str, client: Client) -> str | None:
+    """The address of the worker that began a step, or None."""
+    with suppress(TimeoutError):
+        return str(Variable(f"{key}-worker", client=client).get(timeout=0.1))
+    return None
+
+
 def run_step(arguments: Sequence[str], key: str) -> None:
     """Run one step in a process of its own; called on a worker.
 
@@ -152,10 +175,9 @@ def run_step(arguments: Sequence[str], key: str) -> None:
         The process died, or the worker that had begun the step did: Dask would run it again, but
         whether it is tried again is for Dagster's retry policy to say.
     """
-    begun = Event(f"{key}-begun")
-    if begun.is_set():
-        raise RuntimeError("the worker that ran the step is gone")
-    begun.set()
+    if (before := _worker_of(key, get_client())) is not None:
+        raise RuntimeError(f"{before}, which ran the step, is gone")
+    Variable(f"{key}-worker").set(get_worker().address)
     end = Event(f"{key}-end")
     process = subprocess.Popen([sys.executable, "-m", "dagster", *arguments])
     try:

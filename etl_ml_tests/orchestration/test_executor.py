@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import kubernetes_validate
+import psutil
 import pytest
 from dagster._serdes import serialize_value
 from distributed import Client, LocalCluster
@@ -135,11 +137,13 @@ class DaskScheduler(Server):
 
 
 @contextmanager
-def _worker(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+def _worker(
+    command: list[str], log: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -149,21 +153,61 @@ def _worker(command: list[str], log: Path, environment: dict[str, str]) -> Itera
             process.wait()
 
 
+def _dask_worker(project: Project, address: str) -> tuple[list[str], Path, dict[str, str]]:
+    command = project.script("dask", "worker", address, "--host", "127.0.0.1", "--no-dashboard")
+    path = os.pathsep.join([str(project.root), str(REPOSITORY)])
+    log, environment = project.root / "worker.log", project.environment(PYTHONPATH=path)
+    return [*command, "--nthreads", "1", "--no-nanny"], log, environment
+
+
 def test_steps_run_on_workers_of_a_dask_cluster(
-    project: Project, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    project: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with running(DaskScheduler, tmp_path_factory) as scheduler:
-        ports = f"{free_ports(1)[0]}"
-        command = project.script(
-            "dask", "worker", scheduler.address, "--host", "127.0.0.1", "--worker-port", ports
-        )
-        with _worker(
-            [*command, "--nthreads", "1", "--no-nanny", "--no-dashboard"],
-            tmp_path / "worker.log",
-            project.environment(PYTHONPATH=os.pathsep.join([str(project.root), str(REPOSITORY)])),
-        ):
-            address = {"ETL_ML_DASK_ADDRESS": scheduler.address}
-            _steps_run_and_stop(project, ETL_ML_EXECUTOR="dask", **address)
+    with (
+        running(DaskScheduler, tmp_path_factory) as scheduler,
+        _worker(*_dask_worker(project, scheduler.address)),
+    ):
+        address = {"ETL_ML_DASK_ADDRESS": scheduler.address}
+        _steps_run_and_stop(project, ETL_ML_EXECUTOR="dask", **address)
+
+
+def test_a_step_whose_dask_worker_is_killed_is_told(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with (
+        running(DaskScheduler, tmp_path_factory) as scheduler,
+        _worker(*_dask_worker(project, scheduler.address)) as worker,
+        dask_executor.DaskStepHandler(scheduler.address) as handler,
+    ):
+        # Any command of Dagster's that lasts: a code server.
+        port, key = str(free_ports(1)[0]), "run-step-0"
+        handler.begin(key, ["api", "grpc", "-p", port, "-m", "etl_ml.definitions"])
+        _until(lambda: dask_executor._worker_of(key, handler._client))
+        assert handler.problem(key) is None
+        _until(lambda: _children(worker.pid))
+        [child] = _children(worker.pid)
+        try:
+            worker.kill()
+            _until(lambda: handler.problem(key))
+            told = handler.problem(key)
+        finally:
+            os.kill(child, 9)
+        assert told is not None
+        assert "which ran the step, is gone" in told
+        # Another worker does not run it again.
+        with _worker(*_dask_worker(project, scheduler.address)):
+            _until(lambda: "On its Dask worker" in (handler.problem(key) or ""))
+
+
+def _until(true: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def _children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def test_a_dask_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +229,7 @@ def dask_client() -> Iterator[Client]:
 def test_a_step_is_not_begun_twice_when_its_worker_is_lost(dask_client: Client) -> None:
     dask_client.submit(dask_executor.run_step, ["--version"], "run-step-0", pure=False).result(60)
     again = dask_client.submit(dask_executor.run_step, ["--version"], "run-step-0", pure=False)
-    with pytest.raises(RuntimeError, match="the worker that ran the step is gone"):
+    with pytest.raises(RuntimeError, match="which ran the step, is gone"):
         again.result(60)
 
 
