@@ -38,6 +38,7 @@ from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.resources import Step
 from etl_ml.spec.source import FileSource, SqlSource
 
 _DESCRIPTIONS = {
@@ -92,7 +93,7 @@ def build_assets(
         }
 
     def asset(
-        name: str, *reads: str, **more: Any
+        name: Step, *reads: str, **more: Any
     ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         declared: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
             **facts(name),

@@ -6,13 +6,14 @@ from typing import Any
 
 from etl_ml.orchestration.executor import named_executor
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.resources import Step, largest
 
 _CONFIG = "dagster-k8s/config"
 
 
-def step_tags(pipeline: Pipeline, asset: str) -> dict[str, Any]:
+def step_tags(pipeline: Pipeline, asset: Step) -> dict[str, Any]:
     """Tags of an asset's step: what its pod asks for, under the executor `k8s`."""
-    resources = pipeline.resources.of(asset)
+    resources = pipeline.resources.get(asset)
     return _tags(resources.asked() if resources else {})
 
 
@@ -23,7 +24,7 @@ def run_tags(pipeline: Pipeline) -> dict[str, Any]:
     it only waits for them.
     """
     alone = named_executor() in ("in_process", "multiprocess")
-    return _tags(pipeline.resources.largest()) if alone else {}
+    return _tags(largest(pipeline.resources.values())) if alone else {}
 
 
 def _tags(asked: dict[str, dict[str, str]]) -> dict[str, Any]:

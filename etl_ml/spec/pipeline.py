@@ -13,7 +13,7 @@ from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.learning import check_columns, check_training
-from etl_ml.spec.resources import Resources
+from etl_ml.spec.resources import Step, StepResources
 from etl_ml.spec.retention import Retention
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source, SqlSource
@@ -63,8 +63,8 @@ class Pipeline(Section):
     )
 
     automation: Automation = Automation()
-    resources: Resources = Field(
-        Resources(), description="Memory and processors by asset, where each step has a pod."
+    resources: dict[Step, StepResources] = Field(
+        {}, description="Memory and processors by asset, where each step has a pod."
     )
 
     @model_validator(mode="after")
@@ -158,10 +158,10 @@ class Pipeline(Section):
 
     @model_validator(mode="after")
     def _resources_are_of_steps(self) -> Pipeline:
-        absent = {"loaded_data": not self.load, "predictions": self.predictions is None}
-        for asset in (name for name in absent if absent[name] and self.resources.of(name)):
-            section = "load" if asset == "loaded_data" else asset
-            raise ValueError(f"resources.{asset}: there is no such step without {section}")
+        if "loaded_data" in self.resources and not self.load:
+            raise ValueError("resources.loaded_data: there is no such step without load")
+        if "predictions" in self.resources and self.predictions is None:
+            raise ValueError("resources.predictions: there is no such step without predictions")
         return self
 
     @model_validator(mode="after")

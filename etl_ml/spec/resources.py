@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, StrictStr, model_validator
 
@@ -111,32 +112,28 @@ class StepResources(Section):
         return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
-class Resources(Section):
-    """By asset; what is not named here takes the cluster's defaults."""
+Step = Literal[
+    "raw_data",
+    "validated_data",
+    "clean_data",
+    "transformed_arrays",
+    "trained_model",
+    "model_evaluation",
+    "deployed_model",
+    "loaded_data",
+    "predictions",
+]
+"""The assets that are steps of their own: `quarantined_data` is written by `validated_data`'s."""
 
-    raw_data: StepResources | None = None
-    validated_data: StepResources | None = Field(None, description="With quarantined_data.")
-    clean_data: StepResources | None = None
-    transformed_arrays: StepResources | None = None
-    trained_model: StepResources | None = None
-    model_evaluation: StepResources | None = None
-    deployed_model: StepResources | None = None
-    loaded_data: StepResources | None = None
-    predictions: StepResources | None = None
 
-    def of(self, asset: str) -> StepResources | None:
-        """What the step of an asset asks for."""
-        found: StepResources | None = getattr(self, asset)
-        return found
-
-    def largest(self) -> dict[str, dict[str, str]]:
-        """What one process needs that runs every step, one after another."""
-        steps = [step.asked() for name in type(self).model_fields if (step := self.of(name))]
-        most: dict[str, dict[str, str]] = {}
-        for side in ("requests", "limits"):
-            for name, size in (("cpu", processors), ("memory", memory)):
-                given = [step.get(side, {}).get(name) for step in steps if name in step["requests"]]
-                known = [quantity for quantity in given if quantity is not None]
-                if known and len(known) == len(given):  # a step without a limit has none
-                    most.setdefault(side, {})[name] = max(known, key=size)
-        return most
+def largest(steps: Iterable[StepResources]) -> dict[str, dict[str, str]]:
+    """What one process needs that runs these steps, one after another."""
+    asked = [step.asked() for step in steps]
+    most: dict[str, dict[str, str]] = {}
+    for side in ("requests", "limits"):
+        for name, size in (("cpu", processors), ("memory", memory)):
+            given = [step.get(side, {}).get(name) for step in asked if name in step["requests"]]
+            known = [quantity for quantity in given if quantity is not None]
+            if known and len(known) == len(given):  # a step without a limit has none
+                most.setdefault(side, {})[name] = max(known, key=size)
+    return most

@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from etl_ml.spec import InvalidPipeline, Pipeline, parse
-from etl_ml.spec.resources import Resources
 from etl_ml.spec.training import Training
 from etl_ml_tests.conftest import make_pipeline
 from etl_ml_tests.project import ATTRIBUTES
@@ -87,7 +86,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
             "retrain_on_drift": False,
             "alerts": [],
         },
-        "resources": dict.fromkeys(Resources.model_fields),
+        "resources": {},
     }
     assert pipeline.source.null_values == ("", "na", "NA", "?")
     assert pipeline.contract.unknown_columns == "fail"

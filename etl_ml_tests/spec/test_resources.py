@@ -9,7 +9,7 @@ import pytest
 from kubernetes.utils.quantity import parse_quantity
 
 from etl_ml.spec import InvalidPipeline, Pipeline, parse
-from etl_ml.spec.resources import memory, processors
+from etl_ml.spec.resources import largest, memory, processors
 from etl_ml_tests.project import attributes
 
 
@@ -83,9 +83,7 @@ def test_steps_that_are_not_there_are_refused() -> None:
 
 def test_memory_is_limited_to_what_is_asked_for() -> None:
     def asked(**sides: Any) -> Any:
-        resources = _parsed(clean_data=sides).resources.of("clean_data")
-        assert resources is not None
-        return resources.asked()
+        return _parsed(clean_data=sides).resources["clean_data"].asked()
 
     assert asked(requests={"memory": "2Gi", "cpu": 2}) == {
         "requests": {"memory": "2Gi", "cpu": "2"},
@@ -101,11 +99,11 @@ def test_one_process_for_all_steps_needs_what_the_largest_needs() -> None:
     resources = _parsed(
         raw_data={"requests": {"memory": "3000Mi", "cpu": "900m"}, "limits": {"cpu": 2}},
         trained_model={"requests": {"memory": "2Gi", "cpu": 1}, "limits": {"memory": "4Gi"}},
-    ).resources
+    ).resources.values()
     # 3000Mi is more than 2Gi; a step whose processors are not limited leaves none on the process.
-    assert resources.largest() == {
+    assert largest(resources) == {
         "requests": {"memory": "3000Mi", "cpu": "1"},
         "limits": {"memory": "4Gi"},
     }
     assert memory("3000Mi") == Decimal(3000 * 2**20)
-    assert _parsed().resources.largest() == {}
+    assert largest([]) == {}
