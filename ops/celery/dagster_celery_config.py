@@ -1,7 +1,7 @@
 """Settings of Celery workers that run steps: the module that `dagster_celery.app` looks for.
 
-Start a worker, with this folder on PYTHONPATH and the environment of a run (ETL_ML_LAKE, what
-defs.yaml names, DAGSTER_HOME is not needed):
+Start a worker with this folder on PYTHONPATH and the environment of a run: ETL_ML_LAKE, what
+defs.yaml names, and what dagster.yaml names, since steps store their own events:
 
     celery -A dagster_celery.app worker -Q dagster --concurrency 1
 """
