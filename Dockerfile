@@ -12,9 +12,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-# The locked packages first: they change less often than the code.
-COPY requirements.lock /tmp/
-RUN pip install --no-deps --require-hashes -r /tmp/requirements.lock
+# The locked packages first: they change less often than the code. All extras are in: one image
+# reads every source and runs on one machine, Kubernetes or Celery.
+COPY requirements-image.lock /tmp/
+RUN pip install --no-deps --require-hashes -r /tmp/requirements-image.lock
 # Installed in place, because Dagster finds a project's pipelines by the pyproject.toml above them.
 WORKDIR /opt/etl_ml
 COPY pyproject.toml setup.py README.md LICENSE ./
@@ -30,7 +31,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10001 etl_ml \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/etl_ml etl_ml \
-    && install -d -o 10001 -g 10001 /var/lib/etl_ml /var/lib/etl_ml/dagster /var/lib/etl_ml/lake
+    && install -d -o 10001 -g 10001 /var/lib/etl_ml /var/lib/etl_ml/dagster /var/lib/etl_ml/lake /var/lib/etl_ml/logs
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/etl_ml /opt/etl_ml
 COPY --chown=10001:10001 ops/dagster.yaml /var/lib/etl_ml/dagster/dagster.yaml

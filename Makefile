@@ -72,7 +72,8 @@ format: $(VENV)/.dev ## format, and mend what can be mended without thinking
 lock: ## resolve the dependencies of pyproject.toml anew; LOCK_FLAGS=--upgrade takes newer versions
 	@test -x $(BIN)/uv || $(MAKE) $(VENV)/.dev
 	$(COMPILE) -o requirements.lock
-	$(COMPILE) -o requirements-dev.lock --extra dev -c requirements.lock
+	$(COMPILE) -o requirements-image.lock --extra all -c requirements.lock
+	$(COMPILE) -o requirements-dev.lock --extra dev -c requirements-image.lock
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile pyproject.toml --quiet \
 	--universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-strip-extras \

@@ -34,9 +34,11 @@ from etl_ml.orchestration.metadata import (
     leaderboard_metadata,
     validation_metadata,
 )
+from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
+from etl_ml.spec.resources import Step
 from etl_ml.spec.source import FileSource, SqlSource
 
 _DESCRIPTIONS = {
@@ -91,12 +93,13 @@ def build_assets(
         }
 
     def asset(
-        name: str, *reads: str, **more: Any
+        name: Step, *reads: str, **more: Any
     ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         declared: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
             **facts(name),
             ins={read: dg.AssetIn(key=dg.AssetKey([pipeline.name, read])) for read in reads},
             check_specs=check_specs(pipeline, name) or None,
+            op_tags=step_tags(pipeline, name),
             resource_defs={lake_key: io_manager},
             **more,
         )
@@ -139,6 +142,7 @@ def build_assets(
         },
         ins={"raw_data": dg.AssetIn(key=dg.AssetKey([pipeline.name, "raw_data"]))},
         check_specs=check_specs(pipeline, "validated_data"),
+        op_tags=step_tags(pipeline, "validated_data"),
         resource_defs={lake_key: io_manager},
         can_subset=True,
         config_schema={"replay": dg.Field(bool, default_value=False, description=_REPLAY)},

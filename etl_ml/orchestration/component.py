@@ -18,6 +18,7 @@ from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import build_loads
 from etl_ml.orchestration.predictions import build_predictions
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
+from etl_ml.orchestration.step_tags import run_tags
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
 from etl_ml.spec.deployment import CLASS
 from etl_ml.spec.template import rendered
@@ -101,6 +102,7 @@ class TabularPipeline(dg.Component):
             selection=dg.AssetSelection.groups(pipeline.name),
             description=pipeline.description or f"All of {pipeline.name}.",
             executor_def=executor(),
+            tags=run_tags(pipeline),
         )
         assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
             *build_assets(pipeline, self._home, lake),

@@ -10,6 +10,7 @@ import dagster as dg
 from etl_ml import __version__
 from etl_ml.lake import Contents, Lake, Version
 from etl_ml.orchestration.io_manager import PipelineIOManager
+from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.destination import Destination, names_of
 from etl_ml.spec.error import EtlMlError
@@ -46,6 +47,7 @@ def build_loads(
         "resource_defs": {lake_key: lake_io.definition},
     }
     resources = {key for destination in destinations for key in resource_keys(destination)}
+    tags = step_tags(pipeline, "loaded_data")
     reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
 
     def loaded_data(context: dg.AssetExecutionContext, clean_data: Version) -> dg.Output[Contents]:
@@ -99,13 +101,14 @@ def build_loads(
 
     asset: dg.AssetsDefinition
     if models:
-        asset = after_deployment(name, "load", loaded_data, lake_key, resources, reads, facts)
+        asset = after_deployment(name, "load", loaded_data, lake_key, resources, reads, facts, tags)
     else:
         asset = dg.asset(
             name=None,
             ins=reads,
             io_manager_key=lake_key,
             required_resource_keys=resources,
+            op_tags=tags,
             **facts,
         )(loaded_data)
     external = [
@@ -129,6 +132,7 @@ def after_deployment(
     resources: set[str],
     reads: dict[str, dg.AssetIn],
     facts: dict[str, Any],
+    tags: dict[str, Any],
 ) -> dg.AssetsDefinition:
     """The asset as a step that comes after `deployed_model` also where that yields nothing.
 
@@ -151,6 +155,7 @@ def after_deployment(
         ins={"after": nothing, "clean_data": dg.In()},
         out=dg.Out(io_manager_key=lake_key),
         required_resource_keys=resources,
+        tags=tags,
     )(compute)
     model = dg.AssetIn(key=dg.AssetKey([name, "deployed_model"]), dagster_type=dg.Nothing)
 

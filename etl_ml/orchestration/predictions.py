@@ -12,6 +12,7 @@ from etl_ml import __version__
 from etl_ml.lake import Contents, Version
 from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import after_deployment
+from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.pipeline import Pipeline
 
@@ -84,7 +85,8 @@ def build_predictions(
     }
     reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
     needed = resource_keys(asked.input) if asked.input else set()
-    return [after_deployment(name, "predict", predictions, lake_key, needed, reads, facts)]
+    tags = step_tags(pipeline, "predictions")
+    return [after_deployment(name, "predict", predictions, lake_key, needed, reads, facts, tags)]
 
 
 def _digest(section: object) -> str:

@@ -13,6 +13,7 @@ from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.learning import check_columns, check_training
+from etl_ml.spec.resources import Step, StepResources
 from etl_ml.spec.retention import Retention
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source, SqlSource
@@ -62,6 +63,9 @@ class Pipeline(Section):
     )
 
     automation: Automation = Automation()
+    resources: dict[Step, StepResources] = Field(
+        {}, description="Memory and processors by asset, where each step has a pod."
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Pipeline:
@@ -150,6 +154,14 @@ class Pipeline(Section):
         wrong = "lag_rows" if self.cursor_carries_time() else "lag_seconds"
         if getattr(source.incremental, wrong) is not None:
             raise ValueError(f"{place}.{wrong}: the lag of cursor {cursor!r} is given by {unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _resources_are_of_steps(self) -> Pipeline:
+        if "loaded_data" in self.resources and not self.load:
+            raise ValueError("resources.loaded_data: there is no such step without load")
+        if "predictions" in self.resources and self.predictions is None:
+            raise ValueError("resources.predictions: there is no such step without predictions")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,9 @@ from etl_ml_tests.servers.guarded_mongodb import GuardedMongoDB
 from etl_ml_tests.servers.http import Http
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
+from etl_ml_tests.servers.postgresql import PostgreSQL
 from etl_ml_tests.servers.process import running, up
+from etl_ml_tests.servers.redis import Redis
 from etl_ml_tests.servers.s3 import S3
 
 
@@ -32,6 +34,18 @@ def guarded_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarde
 @pytest.fixture(scope="session")
 def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
     with running(MariaDB, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    with running(PostgreSQL, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with running(Redis, tmp_path_factory) as server:
         yield server
 
 

@@ -34,6 +34,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ports = free_ports(self.ports_needed)
+        self.user: str | None = None  # whose processes they are; by default ours
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -73,6 +74,7 @@ class Server:
                 [program, *self.command()],
                 cwd=self.folder,
                 env=_environment(),
+                user=self.user,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

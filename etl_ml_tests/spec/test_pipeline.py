@@ -86,6 +86,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
             "retrain_on_drift": False,
             "alerts": [],
         },
+        "resources": {},
     }
     assert pipeline.source.null_values == ("", "na", "NA", "?")
     assert pipeline.contract.unknown_columns == "fail"
