@@ -12,6 +12,9 @@ from etl_ml.spec.error import listed
 from etl_ml.spec.section import Section
 from etl_ml.spec.source_section import Incremental, SourceSection, public
 
+TOMBSTONE = "null"
+"""`_etl_ml_original` of a message without a value: the one JSON that no other original is."""
+
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 

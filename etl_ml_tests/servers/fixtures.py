@@ -10,6 +10,7 @@ from etl_ml_tests.servers.azurite import Azurite
 from etl_ml_tests.servers.dynamodb import DynamoDB
 from etl_ml_tests.servers.gcs import Gcs
 from etl_ml_tests.servers.http import Http
+from etl_ml_tests.servers.kafka import Kafka
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
 from etl_ml_tests.servers.process import running, up
@@ -49,6 +50,12 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
 @pytest.fixture(scope="session")
 def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDB]:
     with running(DynamoDB, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    with running(Kafka, tmp_path_factory) as server:
         yield server
 
 
