@@ -16,6 +16,7 @@ from etl_ml.spec.stream import KafkaSource
 _FRAME = struct.Struct(">bI")
 _UNKNOWN = 40403  # the registry's own code: there is no such schema
 _SECONDS = 30
+_NOT_OF_SCHEMA = (ArithmeticError, EOFError, LookupError, MemoryError, TypeError, struct.error)
 
 
 class AvroValues:
