@@ -88,7 +88,7 @@ def pending(
         for _ in range(_EMPTY_PAGES):
             page = shards.page(shard, min(most - count, _PAGE))
             count += len(page["Records"])
-            if page["Records"] or not page.get("MillisBehindLatest") or shards.ended(shard, page):
+            if page["Records"] or not page.get("MillisBehindLatest") or shards.ended(page):
                 break
         if count >= most:
             break
@@ -120,14 +120,14 @@ class Shards:
         self._client = self._service.client
         arn = source.stream.startswith("arn:")
         self._stream = {"StreamARN" if arn else "StreamName": source.stream}
-        answer = self._service.ask(
-            lambda: self._client.describe_stream_summary(**self._stream),
-            patience=10,
-            fails=self._refuse,
+        answer = self._ask(
+            "describe_stream_summary", "StreamDescriptionSummary", self._stream, patience=10
         )
         described = answer["StreamDescriptionSummary"]
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        self.now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        self.now, self._at = datetime.now(UTC), time.monotonic()
+        if date:
+            self.now = parsedate_to_datetime(date).astimezone(UTC)
         self.created = described["StreamCreationTimestamp"].astimezone(UTC).isoformat()
         self._expired = self.now - timedelta(hours=described["RetentionPeriodHours"])
         self._iterators: dict[str, str] = {}
@@ -158,7 +158,11 @@ class Shards:
             and all(self.position.get(parent, END) == END for parent in parents)
         ]
 
-    def page(self, shard: str, limit: int) -> Any:
+    def asked(self, shard: str) -> float:
+        """When a shard was asked last: grows."""
+        return self._due.get(shard, 0.0)
+
+    def page(self, shard: str, limit: int) -> dict[str, Any]:
         """The next records of a shard, as `GetRecords` gives them."""
         time.sleep(max(0.0, self._due.get(shard, 0.0) - time.monotonic()))
         self._due[shard] = time.monotonic() + _PAUSE
@@ -166,20 +170,17 @@ class Shards:
             iterator = self._iterators.get(shard) or self._iterator(shard)
             ask = {"ShardIterator": iterator, "Limit": limit}
             try:
-                answer = self._service.ask(
-                    lambda a=ask: complete(self._client.get_records(**a), "Records", self._client),
-                    fails=self._refuse,
-                )
+                answer = self._ask("get_records", "Records", ask)
             except _ExpiredIterator:
                 del self._iterators[shard]
                 continue
             self._iterators[shard] = answer.get("NextShardIterator") or ""
             return answer
 
-    def ended(self, shard: str, page: Any) -> bool:
-        """Whether a page is the last that a shard will ever have."""
-        closed = shard in self._closed and not page.get("MillisBehindLatest")
-        return closed or not page.get("NextShardIterator")
+    @staticmethod
+    def ended(page: Mapping[str, Any]) -> bool:
+        """Whether a page is the last that its shard will ever have."""
+        return not page.get("NextShardIterator")
 
     def passed(self, shard: str, page: Any) -> bool:
         """Move the position behind a page; whether the shard has no more for this read."""
@@ -187,8 +188,9 @@ class Shards:
         if records:
             self.position[shard] = records[-1]["SequenceNumber"]
         behind = timedelta(milliseconds=page.get("MillisBehindLatest") or 0)
-        self.until[shard] = (datetime.now(UTC) - behind).isoformat()
-        if self.ended(shard, page):
+        since = timedelta(seconds=time.monotonic() - self._at)
+        self.until[shard] = (self.now + since - behind).isoformat()
+        if self.ended(page):
             self.position[shard] = END
             self.until.pop(shard)
             self._list()
@@ -217,19 +219,15 @@ class Shards:
             self.began.setdefault(shard, START)
             until = self.until.get(shard)
             if place != END and until and datetime.fromisoformat(until) < self._expired:
-                self.gaps.append(
-                    f"{shard}: what came between {until} and {self._expired.isoformat()} has expired"
-                )
+                kept = self._expired.isoformat()
+                self.gaps.append(f"{shard}: what came between {until} and {kept} has expired")
                 del self.until[shard]
 
     def _list(self) -> None:
         ask: dict[str, Any] = self._stream
         self._parents.clear()
         while True:
-            answer = self._service.ask(
-                lambda a=ask: complete(self._client.list_shards(**a), "Shards", self._client),
-                fails=self._refuse,
-            )
+            answer = self._ask("list_shards", "Shards", ask)
             for shard in answer["Shards"]:
                 parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
                 self._parents[shard["ShardId"]] = tuple(p for p in parents if p)
@@ -249,11 +247,20 @@ class Shards:
         else:
             moment = datetime.fromisoformat(place)
             ask |= {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": moment}
-        answer = self._service.ask(
-            lambda: self._client.get_shard_iterator(**ask), fails=self._refuse
-        )
+        answer = self._ask("get_shard_iterator", "ShardIterator", ask)
         self._iterators[shard] = answer["ShardIterator"]
         return self._iterators[shard]
+
+    def _ask(
+        self, action: str, part: str, ask: Mapping[str, Any], patience: float = 180
+    ) -> dict[str, Any]:
+        """An action's answer, which has a part of this name."""
+
+        def once() -> Any:
+            return complete(getattr(self._client, action)(**ask), part, self._client)
+
+        answer: dict[str, Any] = self._service.ask(once, patience=patience, fails=self._refuse)
+        return answer
 
     def _refuse(self, error: Any) -> NoReturn:
         code = getattr(error, "response", {}).get("Error", {}).get("Code")
@@ -325,7 +332,7 @@ class KinesisReader:
         caught_up: set[str] = set()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while ready := [shard for shard in shards.readable() if shard not in caught_up]:
-                turn = ready[:_AT_ONCE]
+                turn = sorted(ready, key=shards.asked)[:_AT_ONCE]
                 limit = int(min(_PAGE, max(1, (most - rows) // len(turn))))
                 pages = list(pool.map(lambda s, n=limit: shards.page(s, n), turn))
                 for shard, page in zip(turn, pages, strict=True):
