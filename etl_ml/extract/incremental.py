@@ -83,7 +83,9 @@ def extract_new(
     known = head if state is not None else None
     if isinstance(source, STREAMS):
         again = before if refresh and before and before["source"] == mark else None
-        increment = _messages(pipeline, source, state, again, known, base, settings, log)
+        places = {"state": state, "again": again, "whole": refresh, "log": log}
+        reader = _open_stream(pipeline, source, base, settings, places)
+        increment = read_stream(pipeline, source, reader, first=known is None, log=log)
     elif isinstance(source, FileSource):
         increment = _files(pipeline, source, state, known, base, settings, log)
     else:
@@ -94,28 +96,20 @@ def extract_new(
     return replace(increment, cursor=cursor, replace=state is None)
 
 
-def _messages(
+def _open_stream(
     pipeline: Pipeline,
     source: KafkaSource | KinesisSource,
-    state: Mapping[str, Any] | None,
-    again: Mapping[str, Any] | None,
-    head: TableHandle | None,
     base: Path,
     settings: StoreSettings | None,
-    log: Callable[[str], None] | None,
-) -> Increment | None:
-    reader: StreamReader
+    places: dict[str, Any],
+) -> StreamReader:
     if isinstance(source, KafkaSource):
         from etl_ml.extract.kafka import open_kafka
 
-        reader = open_kafka(source, pipeline.contract, base=base, state=state, again=again, log=log)
-    else:
-        from etl_ml.extract.kinesis import open_kinesis
+        return open_kafka(source, pipeline.contract, base=base, **places)
+    from etl_ml.extract.kinesis import open_kinesis
 
-        reader = open_kinesis(
-            source, pipeline.contract, settings, state=state, again=again, log=log
-        )
-    return read_stream(pipeline, source, reader, first=head is None, log=log)
+    return open_kinesis(source, pipeline.contract, settings, **places)
 
 
 def _rows(

@@ -7,7 +7,7 @@ those of the lake's last commit: what a broker remembers of the group is never t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,6 +34,7 @@ def open_kafka(
     base: Path,
     state: Mapping[str, Any] | None,
     again: Mapping[str, Any] | None = None,
+    whole: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> KafkaReader:
     """Look where each partition is read from, and up to where.
@@ -42,8 +43,8 @@ def open_kafka(
     ----------
     base : the folder that paths of certificates start from
     state : the cursor of the last commit, None to begin with `source.start`
-    again : without a state, the cursor of what is read again: from where that once began, and
-        as far as it goes now
+    again : without a state, the cursor of what is read again, from where that once began
+    whole : read as far as it goes now, without a bound
     log : told of gaps
 
     Raises
@@ -51,7 +52,7 @@ def open_kafka(
     SourceError
         The cluster cannot be asked, or it, or a topic, is another one than before.
     """
-    return KafkaReader(source, contract, base, state, again, log)
+    return KafkaReader(source, contract, base, state, again, whole, log)
 
 
 def pending(source: KafkaSource, state: Mapping[str, Any] | None, *, base: Path) -> int:
@@ -83,6 +84,7 @@ class KafkaReader:
         base: Path,
         state: Mapping[str, Any] | None,
         again: Mapping[str, Any] | None,
+        whole: bool,
         log: Callable[[str], None] | None,
     ) -> None:
         import pyarrow as pa
@@ -101,8 +103,7 @@ class KafkaReader:
         )
         self.schema = self._messages.schema
         self.origin: tuple[str, ...] = (source.address,)
-        # What is read in place of all that is there is read to its end.
-        self._bounded = again is None
+        self._whole = whole
         self._client = KafkaClient(source, base)
         try:
             self._span = Span.of(source, self._client, state, again)
@@ -118,7 +119,7 @@ class KafkaReader:
     @property
     def total(self) -> int:
         new = sum(self._span.end[where] - place for where, place in self._span.start.items())
-        return min(new, self._source.max_rows) if self._bounded else new
+        return new if self._whole else min(new, self._source.max_rows)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         from confluent_kafka import TopicPartition
@@ -134,10 +135,10 @@ class KafkaReader:
             }
         )
         rows, began, heard = 0, time.monotonic(), time.monotonic()
-        most = self._source.max_rows if self._bounded else float("inf")
-        seconds = self._source.max_seconds if self._bounded else float("inf")
+        most = float("inf") if self._whole else self._source.max_rows
+        seconds = float("inf") if self._whole else self._source.max_seconds
         try:
-            consumer.assign([TopicPartition(*where, self._position[where]) for where in left])
+            self._assign(consumer, left)
             while left and rows < most:
                 now = time.monotonic()
                 if now - began > seconds and rows:
@@ -145,19 +146,20 @@ class KafkaReader:
                 if now - heard > _PATIENCE:
                     self._no_answer()
                 found = consumer.consume(int(min(most - rows, _MESSAGES)), _POLL_SECONDS)
-                if found:
-                    heard = time.monotonic()
+                before = sum(self._position.values())
                 batch = self._batch([m for m in found if m.error() is None])
-                for message in found:
-                    if message.error() is not None:
-                        self._event(consumer, message)
+                expired = [m for m in found if m.error() is not None and self._is_expired(m)]
                 if batch is not None:
                     rows += batch.num_rows
                     yield batch
+                if sum(self._position.values()) != before:
+                    heard = time.monotonic()
                 done = {where for where in left if self._position[where] >= self._span.end[where]}
-                if done and left - done:
-                    consumer.pause([TopicPartition(*where) for where in done])
                 left -= done
+                if expired:
+                    self._assign(consumer, left)
+                elif done and left:
+                    consumer.pause([TopicPartition(*where) for where in done])
         finally:
             consumer.close()
 
@@ -233,31 +235,30 @@ class KafkaReader:
             self._skipped += self._position[where] - start - int(fresh[here].sum())
         return None if fresh.all() else pa.array(fresh)
 
-    def _event(self, consumer: Any, message: Any) -> None:
-        error, where = message.error(), (message.topic(), message.partition())
-        if error is None or error.name() in HEALS:
-            return
+    def _assign(self, consumer: Any, partitions: Iterable[Partition]) -> None:
+        from confluent_kafka import TopicPartition
+
+        consumer.assign([TopicPartition(*where, self._position[where]) for where in partitions])
+
+    def _is_expired(self, event: Any) -> bool:
+        """Take note of what is no message; whether what was to be read next has just expired."""
+        error, where = event.error(), (event.topic(), event.partition())
         if error.name() == "_PARTITION_EOF":
             # What lies before the end and is no message is a marker, or was compacted away.
-            end = max(message.offset(), self._position[where])
+            end = max(event.offset(), self._position[where])
             self._skipped += end - self._position[where]
             self._position[where] = end
         elif error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
-            self._go_on(consumer, where)
-        else:
+            place, first = self._position[where], self._client.earliest([where])[where]
+            if first <= place:
+                made_anew(self._source, f"{partition_name(where)} has no offset {place:,} any more")
+            self._span.gap(where, place, first)
+            self._tell_gap(self._span.gaps[-1])
+            self._position[where] = first
+            return True
+        elif error.name() not in HEALS:
             self._client.refuse(error)
-
-    def _go_on(self, consumer: Any, where: Partition) -> None:
-        """What was to be read next has just expired."""
-        from confluent_kafka import TopicPartition
-
-        place, first = self._position[where], self._client.earliest([where])[where]
-        if first <= place:
-            made_anew(self._source, f"{partition_name(where)} has no offset {place:,} any more")
-        self._span.gap(where, place, first)
-        self._tell_gap(self._span.gaps[-1])
-        self._position[where] = first
-        consumer.seek(TopicPartition(*where, first))
+        return False
 
     def _no_answer(self) -> NoReturn:
         from confluent_kafka import KafkaError

@@ -46,6 +46,7 @@ def open_kinesis(
     *,
     state: Mapping[str, Any] | None,
     again: Mapping[str, Any] | None = None,
+    whole: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> KinesisReader:
     """Look which shards there are, and from where each is read.
@@ -54,8 +55,8 @@ def open_kinesis(
     ----------
     settings : region and credentials; None for the provider's chain
     state : the cursor of the last commit, None to begin with `source.start`
-    again : without a state, the cursor of what is read again: from where that once began, and
-        as far as it goes now
+    again : without a state, the cursor of what is read again, from where that once began
+    whole : read as far as it goes now, without a bound
     log : told of gaps
 
     Raises
@@ -63,7 +64,7 @@ def open_kinesis(
     SourceError
         The stream cannot be read, or is another one than before.
     """
-    return KinesisReader(source, contract, settings, state, again, log)
+    return KinesisReader(source, contract, settings, state, again, whole, log)
 
 
 def pending(
@@ -304,6 +305,7 @@ class KinesisReader:
         settings: StoreSettings | None,
         state: Mapping[str, Any] | None,
         again: Mapping[str, Any] | None,
+        whole: bool,
         log: Callable[[str], None] | None,
     ) -> None:
         import pyarrow as pa
@@ -321,13 +323,12 @@ class KinesisReader:
         )
         self.schema = self._messages.schema
         self.origin: tuple[str, ...] = (source.address,)
-        # What is read in place of all that is there is read to its end.
-        self._bounded = again is None
+        self._whole = whole
         self._shards = Shards(source, settings, state, again)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        most = self._source.max_rows if self._bounded else float("inf")
-        seconds = self._source.max_seconds if self._bounded else float("inf")
+        most = float("inf") if self._whole else self._source.max_rows
+        seconds = float("inf") if self._whole else self._source.max_seconds
         shards, rows, began = self._shards, 0, time.monotonic()
         caught_up: set[str] = set()
         with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -11,7 +11,7 @@ from etl_ml.lake import Lake
 from etl_ml.spec import Pipeline
 from etl_ml_tests.conftest import make_pipeline
 from etl_ml_tests.extract.collections import grown, raw
-from etl_ml_tests.extract.streams import COLUMNS, cursor, ids, message
+from etl_ml_tests.extract.streams import COLUMNS, ids, message
 from etl_ml_tests.servers.kinesis import Kinesis
 
 BASE = Path()
@@ -36,7 +36,6 @@ def test_a_run_reads_what_is_new(kinesis: Kinesis, lake: Lake) -> None:
     kinesis.send(stream, map(message, range(100)))
     grown(lake, pipeline, BASE)
     assert ids(lake, pipeline) == list(range(100))
-    print(cursor(lake, pipeline))
     print(raw(lake, pipeline))
     kinesis.send(stream, map(message, range(100, 130)))
     grown(lake, pipeline, BASE)
@@ -56,4 +55,3 @@ def test_parents_are_read_before_their_children(kinesis: Kinesis, lake: Lake) ->
     kinesis.send(stream, map(message, range(300, 400)))
     grown(lake, pipeline, BASE)
     assert ids(lake, pipeline) == list(range(400))
-    print(cursor(lake, pipeline))

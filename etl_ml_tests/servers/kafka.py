@@ -1,7 +1,7 @@
 """Kafka by noida-db: transactions, compaction, retention and deletion of records as in Apache's.
 
-`stop` keeps what was acknowledged, `kill` may lose the last moments. It takes any user of SASL PLAIN
-and has no TLS; all its topics have the same id.
+`stop` keeps what was acknowledged, `kill` may lose the last moments. It takes any user of SASL
+PLAIN and has no TLS; all its topics have the same id.
 """
 
 from __future__ import annotations
@@ -58,9 +58,12 @@ class Kafka(Server):
         """A topic of its own; settings have `_` for the dots of Kafka's names."""
         name = f"topic-{next(_numbers)}"
         config = {key.replace("_", "."): value for key, value in settings.items()}
-        admin = self.admin()
-        admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(10)
+        self.make_topic(name, partitions, config)
         return name
+
+    def make_topic(self, name: str, partitions: int, config: dict[str, str] | None = None) -> None:
+        admin = self.admin()
+        admin.create_topics([NewTopic(name, partitions, 1, config=config or {})])[name].result(10)
 
     def send(
         self,
