@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+_LARGE = 100_000
 _AUTHENTICATE, _REFUSED = 36, 58  # the protocol's number of SaslAuthenticate, and of its refusal
 
 
@@ -19,7 +20,7 @@ class KafkaProxy:
     ----------
     users : passwords by name; None lets everybody in
     certificate : PEM file of certificate and key, for TLS
-    cut_after : bytes from the broker after which each connection breaks, None for never
+    cuts : how many times a connection breaks, each in the middle of an answer of 100 kB or more
     """
 
     def __init__(
@@ -28,9 +29,9 @@ class KafkaProxy:
         *,
         users: dict[str, str] | None = None,
         certificate: Path | None = None,
-        cut_after: int | None = None,
+        cuts: int = 0,
     ) -> None:
-        self._broker, self._users, self.cut_after = port, users, cut_after
+        self._broker, self._users, self.cuts = port, users, cuts
         self.connections = 0
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
@@ -71,12 +72,11 @@ class KafkaProxy:
     def _answers(self, broker: socket.socket, client: socket.socket) -> None:
         here = b"127.0.0.1" + struct.pack(">i", self.port)
         there = b"127.0.0.1" + struct.pack(">i", self._broker)
-        sent = 0
         with suppress(OSError, EOFError):
             while True:
                 frame = _frame(broker).replace(there, here)
-                sent += len(frame)
-                if self.cut_after is not None and sent > self.cut_after:
+                if self.cuts and len(frame) > _LARGE:
+                    self.cuts -= 1
                     client.sendall(frame[: len(frame) // 2])
                     client.shutdown(socket.SHUT_RDWR)
                     return
