@@ -186,7 +186,8 @@ class Project:
 
     def environment(self, **extra: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("ETL_ML_LAKE", "DAGSTER_HOME")}
-        return kept | {"PYTHONPATH": str(self.root)} | extra
+        paths = [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return kept | {"PYTHONPATH": os.pathsep.join(paths)} | extra
 
 
 def failure_message(result: dg.ExecuteInProcessResult) -> str:

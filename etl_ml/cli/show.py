@@ -99,7 +99,8 @@ def _cursor(version: Version) -> dict[str, Any] | None:
     if cursor is None:
         return None
     if version.table.stamp.get("version") != version.version:
-        cursor |= {"new_rows": 0, "gaps": []}  # a run that found nothing new
+        cursor["new_rows"] = 0  # a run that found nothing new
+        cursor.pop("gaps", None)
     return {k: v for k, v in cursor.items() if k not in ("source", "files")}
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PAGE = 10_000  # records that an answer has at most; and 10 MB
 _AT_ONCE = 8  # shards asked at one time
 _PAUSE = 0.2  # seconds: a shard answers five times a second
+_SECOND = timedelta(seconds=1)  # what the server's time is told to
 _EMPTY_PAGES = 10  # a count that finds none goes on this far
 START, END = "start", "end"
 _BUSY = ("it stays too busy", "add shards, or read it with fewer consumers")
@@ -197,7 +198,7 @@ class Shards:
             self._list()
             self._place({})
             return True
-        late = bool(records) and records[-1]["ApproximateArrivalTimestamp"] > self.now
+        late = bool(records) and records[-1]["ApproximateArrivalTimestamp"] > self.now + _SECOND
         return late or not behind
 
     def _first(self) -> dict[str, str]:
@@ -221,7 +222,7 @@ class Shards:
             until = self.until.get(shard)
             if place != END and until and datetime.fromisoformat(until) < self._expired:
                 kept = self._expired.isoformat()
-                self.gaps.append(f"{shard}: what came between {until} and {kept} has expired")
+                self.gaps.append(f"{shard}: whatever came between {until} and {kept} has expired")
                 del self.until[shard]
 
     def _list(self) -> None:
@@ -334,7 +335,7 @@ class KinesisReader:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while ready := [shard for shard in shards.readable() if shard not in caught_up]:
                 turn = sorted(ready, key=shards.asked)[:_AT_ONCE]
-                limit = int(min(_PAGE, max(1, (most - rows) // len(turn))))
+                limit = int(min(_PAGE, max(1, (most - rows) / len(turn))))
                 pages = list(pool.map(lambda s, n=limit: shards.page(s, n), turn))
                 for shard, page in zip(turn, pages, strict=True):
                     batch = self._batch(shard, page["Records"])
