@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from etl_ml.extract.source_error import SourceError
@@ -54,7 +54,23 @@ class AvroValues:
         self._client = SchemaRegistryClient(settings)
         self._readers: dict[int, Callable[[io.BytesIO], Any] | None] = {}
 
-    def row(self, value: bytes) -> Any:
+    def rows(self, values: Sequence[bytes | None]) -> list[Any]:
+        rows: list[Any] = []
+        for value in values:
+            try:
+                rows.append(None if value is None else self.again(value))
+            except ValueError:
+                rows.append(None)
+        return rows
+
+    def again(self, value: bytes) -> Any:
+        """A record.
+
+        Raises
+        ------
+        ValueError
+            It is none, or its schema is not known.
+        """
         if len(value) < _FRAME.size:
             raise ValueError("it is too short")
         zero, number = _FRAME.unpack_from(value)
@@ -81,9 +97,6 @@ class AvroValues:
         if stream.tell() != len(value):
             raise ValueError("it does not end where its schema does")
         return row
-
-    def again(self, value: bytes) -> Any:
-        return self.row(value)
 
     def _reader(self, number: int) -> Callable[[io.BytesIO], Any] | None:
         """What reads records of a schema; None where it is not known, or no schema of Avro's."""

@@ -127,7 +127,10 @@ class Documents:
         columns = []
         for name, kind in self._kinds.items():
             reach: Callable[..., Any] = _reach if "." in name else dict.get
-            cells = [reach(row, name) for row in found]
+            try:
+                cells = [row[name] for row in found]
+            except KeyError:
+                cells = [reach(row, name) for row in found]
             types = set(map(type, cells)) - {type(None)}
             rounded = types & _INEXACT - ({float} if kind == "float" else set())
             if exact is not None and rounded:

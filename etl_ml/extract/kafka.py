@@ -147,8 +147,10 @@ class KafkaReader:
                     self._no_answer()
                 found = consumer.consume(int(min(most - rows, _MESSAGES)), _POLL_SECONDS)
                 before = sum(self._position.values())
-                batch = self._batch([m for m in found if m.error() is None])
-                expired = [m for m in found if m.error() is not None and self._is_expired(m)]
+                if events := [message for message in found if message.error() is not None]:
+                    found = [message for message in found if message.error() is None]
+                batch = self._batch(found)
+                expired = [event for event in events if self._is_expired(event)]
                 if batch is not None:
                     rows += batch.num_rows
                     yield batch

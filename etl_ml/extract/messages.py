@@ -26,19 +26,13 @@ class Values(Protocol):
     """A format of values."""
 
     exact: bool
-    """Whether `row` keeps numbers as they were written."""
+    """Whether `rows` keeps numbers as they were written."""
 
-    def row(self, value: bytes) -> Any:
-        """What a value says: a mapping of fields, or anything else where it is no such thing.
-
-        Raises
-        ------
-        ValueError
-            It is not of this format.
-        """
+    def rows(self, values: Sequence[bytes | None]) -> list[Any]:
+        """What each value says: a mapping of fields, anything else where it is no such thing."""
 
     def again(self, value: bytes) -> Any:
-        """The same with its numbers as they were written."""
+        """A mapping that came out of `rows`, with its numbers as they were written."""
 
 
 class JsonValues:
@@ -46,18 +40,34 @@ class JsonValues:
 
     exact = False
 
-    def row(self, value: bytes) -> Any:
+    def rows(self, values: Sequence[bytes | None]) -> list[Any]:
         from pydantic_core import from_json
 
-        if value[:1] == b"\0":
-            value = value[_FRAMED:]
         try:
-            return from_json(value, allow_inf_nan=False, cache_strings="keys")
-        except ValueError:
-            return parse_json(value)  # which knows a byte order mark and half of a surrogate pair
+            return [from_json(v, allow_inf_nan=False, cache_strings="keys") for v in values]  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # one of them is none, or no JSON
+            return [self._row(value) for value in values]
 
     def again(self, value: bytes) -> Any:
         return parse_json(value[_FRAMED:] if value[:1] == b"\0" else value)
+
+    def _row(self, value: bytes | None) -> Any:
+        from pydantic_core import from_json
+
+        if value is None:
+            return None
+        try:
+            return from_json(
+                value[_FRAMED:] if value[:1] == b"\0" else value,
+                allow_inf_nan=False,
+                cache_strings="keys",
+            )
+        except ValueError:
+            pass
+        try:
+            return self.again(value)  # which knows a byte order mark and half of a surrogate pair
+        except ValueError:
+            return None
 
 
 class Messages:
@@ -94,12 +104,7 @@ class Messages:
         """
         import pyarrow as pa
 
-        rows, row = [], self._values.row
-        for value in values:
-            try:
-                rows.append(None if value is None else row(value))
-            except ValueError:
-                rows.append(None)
+        rows = self._values.rows(values)
 
         def original(at: int) -> str:
             value, found = values[at], rows[at]

@@ -164,7 +164,7 @@ def test_a_schema_that_refers_to_others_is_read_with_them(http: Http) -> None:
     to_home = [{"name": "bank.Home", "subject": "home", "version": 1}]
     number = registry.register(loan, references=to_home, named=named)
     record = {"home": {"city": {"name": "Bonn"}}}
-    assert values_of(registry.url).row(registry.record(number, record)) == record
+    assert values_of(registry.url).again(registry.record(number, record)) == record
 
 
 def test_what_is_no_record_is_quarantined_with_its_bytes(
@@ -206,7 +206,7 @@ def test_damaged_records_never_end_a_read(http: Http) -> None:
         for _ in range(rng.randint(1, 4)):
             damaged[rng.randrange(5, len(damaged))] = rng.randrange(256)
         try:
-            outcomes.add(type(values.row(bytes(damaged[: rng.randint(5, len(good))]))))
+            outcomes.add(type(values.again(bytes(damaged[: rng.randint(5, len(good))]))))
         except ValueError:
             outcomes.add(ValueError)
     assert outcomes == {dict, ValueError}
@@ -230,9 +230,9 @@ def test_the_registry_is_asked_with_user_and_password(http: Http) -> None:
     number = registry.register(LOAN)
     record = {"id": 1, "income": None, "country": "DE", "defaulted": 0}
     value = registry.record(number, record)
-    assert values_of(http.url, user="lake", password="the-password").row(value) == record
+    assert values_of(http.url, user="lake", password="the-password").again(value) == record
     with pytest.raises(SourceError) as caught:
-        values_of(http.url, user="lake", password="hidden-secret").row(value)
+        values_of(http.url, user="lake", password="hidden-secret").again(value)
     assert "user and password" in str(caught.value)
     assert "hidden-secret" not in str(caught.value)
 
@@ -245,12 +245,12 @@ def test_a_schema_of_another_kind_is_not_known(http: Http) -> None:
         {"schema": 'syntax = "proto3";', "schemaType": "PROTOBUF"}
     )
     with pytest.raises(ValueError, match="not known"):
-        values_of(registry.url).row(struct.pack(">bI", 0, 9) + b"\x00")
+        values_of(registry.url).again(struct.pack(">bI", 0, 9) + b"\x00")
 
 
 def test_rows_are_the_same_however_they_are_batched(registry: SchemaRegistry) -> None:
     number = registry.register(LOAN)
     values = values_of(registry.url)
     rows = [{"id": n, "income": n / 7, "country": "DE", "defaulted": n % 2} for n in range(100)]
-    read = [values.row(registry.record(number, row)) for row in rows]
+    read = [values.again(registry.record(number, row)) for row in rows]
     assert pl.DataFrame(read).equals(pl.DataFrame(rows))
