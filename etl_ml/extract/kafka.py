@@ -206,36 +206,31 @@ class KafkaReader:
             "_offset": list(map(Message.offset, found)),
         }
         fresh = self._fresh(own["_topic"], own["_partition"], own["_offset"])
-        if fresh is not None:
-            found = [message for message, new in zip(found, fresh, strict=True) if new]
-            own = {
-                name: [v for v, new in zip(c, fresh, strict=True) if new] for name, c in own.items()
-            }
+        if len(fresh) < len(found):
+            found = [found[at] for at in fresh]
+            own = {name: [column[at] for at in fresh] for name, column in own.items()}
+        if not found:
+            return None
         own["_timestamp"] = _moments(found)
         own["_key"] = keys(list(map(Message.key, found)))
         return self._messages.batch(list(map(Message.value, found)), own)
 
-    def _fresh(
-        self, topics: list[str], partitions: list[int], offsets: list[int]
-    ) -> pa.Array | None:
-        """Which messages come for the first time; None for all, which is nearly always so."""
+    def _fresh(self, topics: list[str], partitions: list[int], offsets: list[int]) -> list[int]:
+        """Which messages come for the first time: all, unless a broker sends some again."""
         import numpy as np
-        import pyarrow as pa
 
-        number = {where: at for at, where in enumerate(self._position)}
+        parts = list(self._position)
+        number = {where: at for at, where in enumerate(parts)}
         codes = np.array([number[where] for where in zip(topics, partitions, strict=True)])
         order = np.array(offsets)
         fresh = np.ones(len(order), bool)
-        for where, code in number.items():
-            here = np.flatnonzero(codes == code)
-            if not len(here):
-                continue
-            start = self._position[where]
+        for code in np.unique(codes):
+            here, start = np.flatnonzero(codes == code), self._position[parts[code]]
             reached = np.maximum.accumulate(np.r_[start - 1, order[here][:-1]])
             fresh[here] = order[here] > reached
-            self._position[where] = max(start, int(order[here].max()) + 1)
-            self._skipped += self._position[where] - start - int(fresh[here].sum())
-        return None if fresh.all() else pa.array(fresh)
+            end = self._position[parts[code]] = max(start, int(order[here].max()) + 1)
+            self._skipped += end - start - int(fresh[here].sum())
+        return np.flatnonzero(fresh).tolist()
 
     def _assign(self, consumer: Any, partitions: Iterable[Partition]) -> None:
         from confluent_kafka import TopicPartition
@@ -287,8 +282,6 @@ def _moments(messages: list[Message]) -> pa.Array:
     """Timestamps in microseconds, UTC; null where a message has none."""
     import pyarrow as pa
 
-    stamps = [message.timestamp() for message in messages]
-    milliseconds = pa.array(
-        [at if kind else None for kind, at in stamps], pa.timestamp("ms", "UTC")
-    )
-    return milliseconds.cast(pa.timestamp("us", "UTC"))
+    told = (message.timestamp() for message in messages)
+    stamps = pa.array([at if kind else None for kind, at in told], pa.timestamp("ms", "UTC"))
+    return stamps.cast(pa.timestamp("us", "UTC"))

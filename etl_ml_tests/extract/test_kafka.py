@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
 from etl_ml.extract import SourceError
 from etl_ml.extract.kafka import open_kafka, pending
@@ -242,8 +242,6 @@ def test_offsets_that_compaction_left_empty_are_passed_and_counted(
         time.sleep(0.5)
     end = time.monotonic() + 60
     consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "look", "log_level": 0})
-    from confluent_kafka import TopicPartition
-
     while True:  # until the broker has compacted
         consumer.assign([TopicPartition(topic, 0, 0)])
         there = [m.offset() for m in consumer.consume(200, timeout=2) if m.error() is None]
@@ -415,6 +413,30 @@ def test_offsets_without_a_message_are_passed_once(kafka: Kafka, lake: Lake) -> 
     grown(lake, pipeline, BASE)
     assert left(lake, pipeline) == 0
     assert ids(lake, pipeline) == [0]
+
+
+def test_messages_that_a_broker_sends_again_come_once(kafka: Kafka) -> None:
+    topic = kafka.topic(2)
+    pipeline = pipeline_over(kafka, topic)
+    kafka.send(topic, map(message, range(6)))
+    kafka.send(topic, map(message, range(6, 10)), partition=1)
+    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "look", "log_level": 0})
+    consumer.assign([TopicPartition(topic, part, 0) for part in range(2)])
+    sent: list[Any] = []
+    while len(sent) < 10:
+        sent += consumer.consume(10, timeout=1)
+    consumer.close()
+    source: Any = pipeline.source
+    reader = open_kafka(source, pipeline.contract, base=BASE, state=None)
+    found: list[int] = []
+    for again in (sent[:4], sent[2:7], sent, sent):
+        batch = reader._batch(again)
+        found += [] if batch is None else map(int, batch["id"].to_pylist())
+    reader.close()
+    assert sorted(found) == list(range(10))
+    assert len(found) == 10
+    assert reader.cursor()["position"] == {f"{topic}/0": 6, f"{topic}/1": 4}
+    assert reader.cursor()["skipped"] == 0
 
 
 def test_members_of_the_group_that_come_and_go_do_not_matter(kafka: Kafka, lake: Lake) -> None:
