@@ -85,7 +85,10 @@ def extract_new(
         again = before if refresh and before and before["source"] == mark else None
         places = {"state": state, "again": again, "whole": refresh, "log": log}
         reader = _open_stream(pipeline, source, base, settings, places)
-        increment = read_stream(pipeline, source, reader, first=known is None, log=log)
+        marks = source.start == "latest" and again is None
+        increment = read_stream(
+            pipeline, source.identity, reader, first=known is None, marks=marks, log=log
+        )
     elif isinstance(source, FileSource):
         increment = _files(pipeline, source, state, known, base, settings, log)
     else:

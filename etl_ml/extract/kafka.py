@@ -162,6 +162,9 @@ class KafkaReader:
                     self._assign(consumer, left)
                 elif done and left:
                     consumer.pause([TopicPartition(*where) for where in done])
+            if left:
+                more = sum(self._span.end[where] - self._position[where] for where in left)
+                self._tell(f"{more:,} messages are left for the next run")
         finally:
             consumer.close()
 

@@ -345,10 +345,10 @@ class KinesisReader:
                         rows += batch.num_rows
                         yield batch
                 if rows >= most or (rows and time.monotonic() - began > seconds):
+                    self._tell("there may be more, for the next run")
                     break
-        if self._log:
-            for gap in shards.gaps:
-                self._log(f"Kinesis: {gap}; reading goes on behind it")
+        for gap in shards.gaps:
+            self._tell(f"{gap}; reading goes on behind it")
 
     def cursor(self) -> dict[str, Any]:
         return {
@@ -369,6 +369,10 @@ class KinesisReader:
 
     def close(self) -> None:
         return
+
+    def _tell(self, line: str) -> None:
+        if self._log:
+            self._log(f"Kinesis: {line}")
 
     def _batch(self, shard: str, records: list[dict[str, Any]]) -> pa.RecordBatch | None:
         place = self._shards.position[shard]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etl_ml.extract.extract import identified, identify
@@ -13,7 +13,6 @@ from etl_ml.lake.identity import Identity
 from etl_ml.lake.progress import Progress
 from etl_ml.spec.error import listed
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.stream import Stream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,17 +49,20 @@ class StreamReader(Protocol):
 
 def read_stream(
     pipeline: Pipeline,
-    source: Stream,
+    place: Sequence[str],
     reader: StreamReader,
     *,
     first: bool,
+    marks: bool,
     log: Callable[[str], None] | None,
 ) -> Increment | None:
     """Read one micro-batch.
 
     Parameters
     ----------
+    place : the columns that are a message's own place
     first : there is no row that these could follow on
+    marks : without a message too, the first commit marks where the next run begins
 
     Returns
     -------
@@ -75,9 +77,7 @@ def read_stream(
     key = pipeline.contract.primary_key
     # A place comes once. Where a key does not, the place tells its messages apart: nobody has to
     # count those that are in the table.
-    identity = (
-        Identity(key, apart=source.identity) if key else Identity(source.identity, unique=True)
-    )
+    identity = Identity(key, apart=place) if key else Identity(place, unique=True)
     spool = Spool(identified(reader.schema))
     progress = Progress("Read", reader.total, log) if log else None
     try:
@@ -88,7 +88,7 @@ def read_stream(
         spool.close()
         if progress:
             progress.done()
-        if first and not spool.rows and source.start != "latest":
+        if first and not spool.rows and not marks:
             raise SourceError(
                 f"{listed(reader.origin, 3)}: there is no message yet.",
                 where="source",

@@ -303,6 +303,12 @@ def test_a_run_is_bounded_and_the_next_goes_on(kafka: Kafka, lake: Lake) -> None
     for part in range(3):
         kafka.send(topic, map(message, range(part * 100, part * 100 + 100)), partition=part)
     pipeline = pipeline_over(kafka, topic, source={"max_rows": 120})
+    source: Any = pipeline.source
+    told: list[str] = []
+    reader = open_kafka(source, pipeline.contract, base=BASE, state=None, log=told.append)
+    assert sum(batch.num_rows for batch in reader) == 120
+    reader.close()
+    assert told == ["Kafka: 180 messages are left for the next run"]
     rows = [grown(lake, pipeline, BASE).table.rows for _ in range(4)]
     assert rows == [120, 240, 300, 300]
     assert ids(lake, pipeline) == list(range(300))
@@ -335,6 +341,13 @@ def test_a_refresh_of_latest_begins_where_it_once_began(kafka: Kafka, lake: Lake
     grown(lake, pipeline, BASE)
     grown(lake, pipeline, BASE, refresh=True)
     assert ids(lake, pipeline) == [5, 6, 7, 8]
+    kafka.delete_records(topic, 9)
+    with pytest.raises(SourceError, match="no message"):
+        grown(lake, pipeline, BASE, refresh=True)
+    assert ids(lake, pipeline) == [5, 6, 7, 8]
+    # Another source's rows are not kept, whether it has any of its own or not.
+    other = pipeline_over(kafka, kafka.topic(), source={"start": "latest"})
+    assert grown(lake, other, BASE, refresh=True).table.rows == 0
 
 
 @pytest.mark.parametrize("messages", [3, 20])
