@@ -17,7 +17,7 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*/defs.yaml"))
 def test_there_is_one_for_each_source_and_each_destination() -> None:
     attributes = [yaml.safe_load(path.read_text())["attributes"] for path in EXAMPLES]
     sources = {one["source"]["type"] for one in attributes}
-    assert sources == {"file", "mongodb", "sql", "rest_api", "dynamodb"}
+    assert sources == {"file", "mongodb", "sql", "rest_api", "dynamodb", "kafka", "kinesis"}
     destinations = {to["type"] for one in attributes for to in one.get("load", [])}
     assert destinations == {"file", "mongodb", "sql", "dynamodb"}
 

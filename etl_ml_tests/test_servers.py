@@ -8,6 +8,7 @@ import boto3
 import obstore
 import pytest
 from botocore.exceptions import ClientError
+from confluent_kafka import Consumer, TopicPartition
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import AzureStore, GCSStore, S3Store
 
@@ -15,6 +16,8 @@ from etl_ml_tests.servers.azurite import Azurite
 from etl_ml_tests.servers.dynamodb import DynamoDB
 from etl_ml_tests.servers.gcs import Gcs
 from etl_ml_tests.servers.http import Http, as_json
+from etl_ml_tests.servers.kafka import Kafka
+from etl_ml_tests.servers.kinesis import Kinesis
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
 from etl_ml_tests.servers.process import running
@@ -91,16 +94,46 @@ def test_gcs_is_read_by_obstore(gcs: Gcs, monkeypatch: pytest.MonkeyPatch) -> No
     assert bytes(obstore.get(store, "a/b").bytes()) == b"first"
 
 
-def test_dynamodb_has_tables_and_streams(
-    dynamodb: DynamoDB, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dynamodb_has_tables(dynamodb: DynamoDB, monkeypatch: pytest.MonkeyPatch) -> None:
     table = dynamodb.table()
     table.put_item(Item={"id": "a", "n": 1})
     for name, value in dynamodb.environment.items():
         monkeypatch.setenv(name, value)
     found = boto3.Session().resource("dynamodb").Table(table.name)
     assert found.get_item(Key={"id": "a"})["Item"]["n"] == 1
-    assert "StreamNames" in dynamodb.client("kinesis").list_streams()
+
+
+def test_kafka_keeps_what_it_acknowledged(kafka: Kafka) -> None:
+    topic = kafka.topic(2)
+    kafka.send(topic, ["first", None], partition=1, keys=["a", "b"])
+    kafka.stop()
+    kafka.start()
+    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "look", "log_level": 0})
+    consumer.assign([TopicPartition(topic, 1, 0)])
+    found = consumer.consume(2, timeout=10)
+    consumer.close()
+    assert [(m.offset(), m.key(), m.value()) for m in found] == [
+        (0, b"a", b"first"),
+        (1, b"b", None),
+    ]
+
+
+def test_kinesis_keeps_a_closed_shard_as_it_was_and_writes_to_its_children(
+    kinesis: Kinesis,
+) -> None:
+    stream, client = kinesis.stream(), kinesis.client()
+    kinesis.send(stream, [b"before"])
+    kinesis.split(stream, "shardId-000000000000")
+    kinesis.send(stream, [b"after"])
+    found = {}
+    for shard in client.list_shards(StreamName=stream)["Shards"]:
+        asked = {"StreamName": stream, "ShardId": shard["ShardId"]}
+        place = client.get_shard_iterator(**asked, ShardIteratorType="TRIM_HORIZON")
+        page = client.get_records(ShardIterator=place["ShardIterator"])
+        found[shard["ShardId"]] = [r["Data"] for r in page["Records"]], "NextShardIterator" in page
+    assert found["shardId-000000000000"] == ([b"before"], False)
+    children = [found[f"shardId-00000000000{number}"] for number in (1, 2)]
+    assert sorted(children) == [([], True), ([b"after"], True)]
 
 
 def test_http_answers_as_told_and_remembers_who_asked(http: Http) -> None:

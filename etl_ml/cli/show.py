@@ -100,6 +100,7 @@ def _cursor(version: Version) -> dict[str, Any] | None:
         return None
     if version.table.stamp.get("version") != version.version:
         cursor["new_rows"] = 0  # a run that found nothing new
+        cursor.pop("gaps", None)
     return {k: v for k, v in cursor.items() if k not in ("source", "files")}
 
 
@@ -119,6 +120,7 @@ def _heading(version: Version) -> Text:
         *([f"rows     {manifest.table.rows:,}"] if manifest.table else []),
         *([f"cursor   {cursor_text(cursor)}"] if (cursor := _cursor(version)) else []),
         *([f"new      {cursor['new_rows']:,} rows"] if cursor and "new_rows" in cursor else []),
+        *(f"gap      {gap}" for gap in (cursor or {}).get("gaps", ())),
         f"files    {version.url}",
     ]
     text = Text("\n".join(lines))

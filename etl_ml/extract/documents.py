@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MISSING = object()
 _PLAIN = 60  # digits before a Decimal is written with an exponent
+_INEXACT = {float, dict, list}
 
 
 class Number(str):
@@ -96,13 +97,26 @@ class Documents:
     def __init__(self, contract: Contract) -> None:
         import pyarrow as pa
 
-        self._names = tuple(contract.columns)
+        self._kinds = {name: column.type for name, column in contract.columns.items()}
+        names = tuple(self._kinds)
         self._fails = contract.unknown_columns == "fail"
-        self._known = {*self._names, *(name.partition(".")[0] for name in self._names)}
-        self.schema = pa.schema([(name, pa.string()) for name in (*self._names, ORIGINAL)])
+        self._known = {*names, *(name.partition(".")[0] for name in names)}
+        self.schema = pa.schema([(name, pa.string()) for name in (*names, ORIGINAL)])
 
-    def batch(self, rows: Sequence[Any]) -> pa.RecordBatch:
-        """The rows in their order."""
+    def batch(
+        self,
+        rows: Sequence[Any],
+        *,
+        exact: Callable[[int], Any] | None = None,
+        original: Callable[[int], str] | None = None,
+    ) -> pa.RecordBatch:
+        """The rows in their order.
+
+        Parameters
+        ----------
+        exact : gives a row again with its numbers as they were written, where `rows` have floats
+        original : gives the JSON that is kept of a row, by default that of `rows`
+        """
         import pyarrow as pa
 
         kept = {at for at, row in enumerate(rows) if not isinstance(row, dict)}
@@ -110,30 +124,43 @@ class Documents:
         if self._fails:
             known = self._known
             kept.update(at for at, row in enumerate(found) if not row.keys() <= known)
-        columns = [
-            self._column([_reach(row, name) for row in found], kept)
-            if "." in name
-            else self._column([row.get(name) for row in found], kept)
-            for name in self._names
-        ]
+        columns = []
+        for name, kind in self._kinds.items():
+            reach: Callable[..., Any] = _reach if "." in name else dict.get
+            try:
+                cells = [row[name] for row in found]
+            except KeyError:
+                cells = [reach(row, name) for row in found]
+            types = set(map(type, cells)) - {type(None)}
+            rounded = types & _INEXACT - ({float} if kind == "float" else set())
+            if exact is not None and rounded:
+                for at, cell in enumerate(cells):
+                    if type(cell) in rounded and _has_float(cell):
+                        cells[at] = reach(exact(at), name)
+                types = set(map(type, cells)) - {type(None)}
+            columns.append(self._column(cells, types, kept))
+        text = original or (lambda at: to_json(rows[at]))
         originals = (
             [None] * len(rows)
             if not kept
-            else [_storable(to_json(row)) if at in kept else None for at, row in enumerate(rows)]
+            else [_storable(text(at)) if at in kept else None for at in range(len(rows))]
         )
         columns.append(pa.array(originals, pa.string()))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     @staticmethod
-    def _column(cells: list[Any], kept: set[int]) -> pa.Array:
+    def _column(cells: list[Any], types: set[type], kept: set[int]) -> pa.Array:
         import pyarrow as pa
 
-        types = set(map(type, cells)) - {type(None)}
         try:
             if types <= {str, Number}:
                 return pa.array(cells, pa.string())
             if types == {int}:
                 return pa.array(cells, pa.int64()).cast(pa.string())
+            if types == {float}:
+                return pa.array(cells, pa.float64(), from_pandas=True).cast(pa.string())
+            if types == {bool}:
+                return pa.array(cells, pa.bool_()).cast(pa.string())
         except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
             pass
         texts = [to_text(cell) for cell in cells]
@@ -146,6 +173,12 @@ class Documents:
                     kept.add(at)
                     texts[at] = None
             return pa.array(texts, pa.string())
+
+
+def _has_float(cell: Any) -> bool:
+    if isinstance(cell, dict):
+        return any(map(_has_float, cell.values()))
+    return any(map(_has_float, cell)) if isinstance(cell, list) else type(cell) is float
 
 
 def _storable(text: str) -> str:

@@ -9,14 +9,13 @@ from email.utils import parsedate_to_datetime
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from etl_ml.extract.aws import Service, complete
 from etl_ml.extract.documents import Documents
 from etl_ml.extract.dynamodb_items import decoder
 from etl_ml.extract.reader import Reader
-from etl_ml.extract.source_error import SourceError
-from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.contract import Contract
-from etl_ml.spec.error import bounded, nearest
-from etl_ml.spec.source import DynamoSource, public
+from etl_ml.spec.error import nearest
+from etl_ml.spec.source import DynamoSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
     from etl_ml.lake.stores import StoreSettings
 
 _ROWS, _PAGES = 10_000, 32  # a page has at most 1 MB
-_HEALS = {
-    *("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"),
-    *("InternalServerError", "ServiceUnavailable", "InternalFailure", "TransactionInProgress"),
-    *("RequestTimeout", "RequestTimeoutException", "SlowDown", "LimitExceededException"),
-}
 _BUSY = ("it stays too busy", "read with fewer segments or an export, or raise its read capacity")
 _NAMED = {
     "ResourceNotFoundException": ("there is no such table", "correct source.table or region"),
@@ -36,11 +30,6 @@ _NAMED = {
         "the credentials may not read it",
         "allow dynamodb:DescribeTable and dynamodb:Scan on it",
     ),
-    "ExpiredTokenException": ("the credentials have expired", "sign in again"),
-    "ExpiredToken": ("the credentials have expired", "sign in again"),
-    "UnrecognizedClientException": ("the credentials are not known", "correct them"),
-    "InvalidSignatureException": ("the secret key is wrong", "correct the credentials"),
-    "MissingAuthenticationTokenException": ("there are no credentials", "set AWS_ACCESS_KEY_ID"),
     "ProvisionedThroughputExceededException": _BUSY,
     "ThrottlingException": _BUSY,
     "RequestLimitExceeded": _BUSY,
@@ -77,9 +66,12 @@ class _Scan:
         self._source, self._documents = source, Documents(contract)
         self.schema = self._documents.schema
         self.origin = (source.address,)
-        self._client = _client(source, settings)
-        described = self._ask(
-            lambda: self._client.describe_table(TableName=source.table), threading.Event(), 10
+        self._service = Service("dynamodb", source, settings, _NAMED, source.segments + 1)
+        self._client = self._service.client
+        described = self._service.ask(
+            lambda: self._client.describe_table(TableName=source.table),
+            patience=10,
+            fails=self._refuse,
         )
         self._date = described["ResponseMetadata"]["HTTPHeaders"].get("date")
         # DynamoDB counts every six hours.
@@ -134,7 +126,11 @@ class _Scan:
         end: BaseException | None = None
         try:
             while not stop.is_set():
-                answer = self._ask(lambda: self._page(ask), stop)
+                answer = self._service.ask(
+                    lambda: complete(self._client.scan(**ask), "Items", self._client),
+                    stop=stop,
+                    fails=self._refuse,
+                )
                 _put(queue, [decode(item) for item in answer["Items"]], stop)
                 if "LastEvaluatedKey" not in answer:
                     break
@@ -143,52 +139,12 @@ class _Scan:
             end = error
         _put(queue, end, stop)
 
-    def _page(self, ask: dict[str, Any]) -> Any:
-        from botocore import exceptions
-
-        answer = self._client.scan(**ask)
-        if "Items" not in answer:  # botocore takes an answer that was cut short for an empty one
-            raise exceptions.ConnectionClosedError(
-                endpoint_url=self._client.meta.endpoint_url, error="the answer was cut short"
-            )
-        return answer
-
-    def _ask(self, ask: Any, stop: threading.Event, patience: float = 180) -> Any:
-        """One page; what heals is asked for again from where it was."""
-        from botocore import exceptions
-
-        backoff = Backoff(patience)
-        while True:
-            try:
-                return ask()
-            except (exceptions.ClientError, exceptions.BotoCoreError) as error:
-                if stop.is_set() or not _heals(error):
-                    self._refuse(error)
-                try:
-                    backoff.wait(error)
-                except (exceptions.ClientError, exceptions.BotoCoreError):
-                    self._refuse(error)
-
-    def _refuse(self, error: Exception) -> NoReturn:
-        from botocore import exceptions
-
-        if not isinstance(error, exceptions.ClientError):
-            _not_asked(self._source, error)
-        told = error.response.get("Error", {})
-        code = str(told.get("Code", ""))
-        what, fix = _NAMED.get(code, ("DynamoDB refuses", "look at what it says"))
-        where, close = "source", None
-        if code == "ResourceNotFoundException":
-            where, close = "source.table", nearest(self._source.table, self._tables())
-        # What follows the first line of a wrong signature is the request, with its token.
-        first = (str(told.get("Message") or "").splitlines() or [""])[0]
-        raise SourceError(
-            f"{self.origin[0]}: {what}.",
-            seen=bounded(f"{code}: {first}".rstrip(": "), 200),
-            where=where,
-            close=close,
-            fix=fix,
-        ) from None
+    def _refuse(self, error: Any) -> NoReturn:
+        told = getattr(error, "response", {}).get("Error", {})
+        if told.get("Code") != "ResourceNotFoundException":
+            self._service.refuse(error)
+        close = nearest(self._source.table, self._tables())
+        self._service.refuse(error, where="source.table", close=close)
 
     def _tables(self) -> list[str]:
         from botocore import exceptions
@@ -205,73 +161,3 @@ def _put(queue: Queue[Any], item: Any, stop: threading.Event) -> None:
             return queue.put(item, timeout=0.1)
         except Full:
             continue
-
-
-def _heals(error: Exception) -> bool:
-    from botocore import exceptions
-
-    if isinstance(error, exceptions.ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return error.response.get("Error", {}).get("Code") in _HEALS or status >= 500
-    if isinstance(error, exceptions.SSLError):
-        return False
-    if isinstance(error, exceptions.EndpointConnectionError):
-        text = str(getattr(error, "kwargs", {}).get("error", "")).lower()
-        return not any(word in text for word in ("resolve", "not known", "getaddrinfo"))
-    return isinstance(error, exceptions.HTTPClientError | exceptions.ConnectTimeoutError)
-
-
-def _not_asked(source: DynamoSource, error: Exception) -> NoReturn:
-    """Say why no answer of DynamoDB came at all."""
-    from botocore import exceptions as e
-
-    network = (e.ConnectionError, e.HTTPClientError)
-    server = public(source.endpoint) if source.endpoint else "AWS"
-    seen, where = type(error).__name__, "source"
-    if isinstance(error, e.NoCredentialsError | e.PartialCredentialsError):
-        what, fix = "there are no credentials", "set AWS_ACCESS_KEY_ID or name source.resource"
-    elif isinstance(error, e.NoRegionError):
-        what, fix, where = "there is no region", "set source.region or AWS_REGION", "source.region"
-    elif isinstance(error, e.ProfileNotFound):
-        what, fix = "there is no such profile", "correct AWS_PROFILE or the resource's profile_name"
-    elif isinstance(error, network):
-        what, fix = f"{server} cannot be reached", "look at the network, source.region and endpoint"
-        # The error's own text has the URL whole.
-        reason = str(getattr(error, "kwargs", {}).get("error", "")).rpartition(": ")[2]
-        seen, where = bounded(f"{seen}: {reason}".rstrip(": "), 200), "source.endpoint"
-    elif isinstance(error, e.InvalidRegionError):
-        what, fix, where = "there is no such region", "correct source.region", "source.region"
-    elif isinstance(error, ValueError):
-        what, fix, where = "its address is not a URL", "correct source.endpoint", "source.endpoint"
-    elif isinstance(error, e.ParamValidationError):
-        what, fix, where = "its name is not a table's", "correct source.table", "source.table"
-    else:
-        what, fix = "the credentials cannot be had", "sign in again, or correct ~/.aws/config"
-    raise SourceError(f"{source.address}: {what}.", seen=seen, where=where, fix=fix) from None
-
-
-def _client(source: DynamoSource, settings: StoreSettings | None) -> Any:
-    import boto3
-    from botocore import exceptions
-    from botocore.config import Config
-
-    given = {
-        "region_name": source.region or (settings.region if settings else None),
-        # The settings' endpoint is that of S3.
-        "endpoint_url": source.endpoint,
-    }
-    if settings is not None:
-        given["aws_access_key_id"] = settings.key
-        given["aws_secret_access_key"] = settings.secret
-        given["aws_session_token"] = settings.token
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 3},
-        max_pool_connections=source.segments + 1,
-        connect_timeout=10,
-    )
-    try:
-        return boto3.Session(profile_name=settings.profile if settings else None).client(
-            "dynamodb", config=config, **{name: v for name, v in given.items() if v}
-        )
-    except (exceptions.BotoCoreError, ValueError) as error:
-        _not_asked(source, error)

@@ -15,7 +15,14 @@ from etl_ml.lake.backend import Batches
 from etl_ml.lake.identity import ORIGINAL, ROW, Identity
 from etl_ml.lake.progress import Progress
 from etl_ml.spec.contract import Contract
-from etl_ml.spec.source import DynamoSource, FileSource, MongoSource, RestSource, Source
+from etl_ml.spec.source import (
+    STREAMS,
+    DynamoSource,
+    FileSource,
+    MongoSource,
+    RestSource,
+    Source,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,6 +112,8 @@ def open_reader(
         from etl_ml.extract.dynamodb import open_dynamodb
 
         return open_dynamodb(source, contract, settings)
+    if isinstance(source, STREAMS):
+        raise ValueError(f"a {source.type} stream is read by extract_new")
     from etl_ml.extract.sql import open_sql
 
     return open_sql(source, contract, key, since)

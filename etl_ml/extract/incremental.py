@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,20 @@ from etl_ml.extract.position import Cursor
 from etl_ml.extract.reader import Position, Reader, Since
 from etl_ml.extract.source_error import SourceError, refuse_empty
 from etl_ml.extract.spool import Spool
+from etl_ml.extract.stream import StreamReader, read_stream
 from etl_ml.lake.backend import TableHandle
 from etl_ml.lake.growing import Increment, cursor_of
 from etl_ml.lake.identity import ROW, Identity, hash_rows
 from etl_ml.lake.progress import Progress
 from etl_ml.spec.error import listed
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource
+from etl_ml.spec.source import (
+    STREAMS,
+    WITHOUT_SCHEMA,
+    FileSource,
+    KafkaSource,
+    KinesisSource,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +70,8 @@ def extract_new(
         The source cannot be read, has no rows at all, or is another one than before.
     """
     source = pipeline.source
-    state = None if head is None or refresh else cursor_of(head.metadata)
+    before = cursor_of(head.metadata) if head is not None else None
+    state = None if refresh else before
     mark = _mark(pipeline)
     if state is not None and state["source"] != mark:
         raise SourceError(
@@ -73,14 +82,38 @@ def extract_new(
             f"etl-ml refresh {pipeline.name}",
         )
     known = head if state is not None else None
-    if isinstance(source, FileSource):
+    if isinstance(source, STREAMS):
+        again = before if refresh and before and before["source"] == mark else None
+        places = {"state": state, "again": again, "whole": refresh, "log": log}
+        reader = _open_stream(pipeline, source, base, settings, places)
+        marks = source.start == "latest" and again is None
+        increment = read_stream(
+            pipeline, source.identity, reader, first=known is None, marks=marks, log=log
+        )
+    elif isinstance(source, FileSource):
         increment = _files(pipeline, source, state, known, base, settings, log)
     else:
         increment = _rows(pipeline, state, known, base, settings, log)
     if increment is None:
         return None
     cursor = {**increment.cursor, "source": mark, "address": source.address}
-    return Increment(increment.rows, cursor, state is None)
+    return replace(increment, cursor=cursor, replace=state is None)
+
+
+def _open_stream(
+    pipeline: Pipeline,
+    source: KafkaSource | KinesisSource,
+    base: Path,
+    settings: StoreSettings | None,
+    places: dict[str, Any],
+) -> StreamReader:
+    if isinstance(source, KafkaSource):
+        from etl_ml.extract.kafka import open_kafka
+
+        return open_kafka(source, pipeline.contract, base=base, **places)
+    from etl_ml.extract.kinesis import open_kinesis
+
+    return open_kinesis(source, pipeline.contract, settings, **places)
 
 
 def _rows(
@@ -250,6 +283,8 @@ def _mark(pipeline: Pipeline) -> str:
     """What the source is: another address, table, query or set of columns is another source."""
     source = pipeline.source
     told: list[Any] = [source.type, source.address]
+    if isinstance(source, KafkaSource):  # brokers come and go: the cluster tells whether it is it
+        told = [source.type, sorted(source.topics), source.format]
     told += [str(getattr(source, key, None)) for key in ("query", "projection", "path", "params")]
     if isinstance(source, WITHOUT_SCHEMA):
         told += [[name, column.type] for name, column in pipeline.contract.columns.items()]

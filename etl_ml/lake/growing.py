@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake.backend import AlreadyExists, Batches, Moved, TableHandle
 from etl_ml.lake.contention import attempts
 from etl_ml.lake.manifest import Manifest, TableRef
-from etl_ml.spec.error import EtlMlError
+from etl_ml.spec.error import EtlMlError, listed
 
 if TYPE_CHECKING:
     from etl_ml.lake.lake import Lake
@@ -32,11 +32,13 @@ class Increment:
     ----------
     cursor : what JSON can hold; the next increment starts from it
     replace : whether the rows take the place of all that were there
+    committed : called once they are in the lake
     """
 
     rows: Batches
     cursor: Mapping[str, Any]
     replace: bool = False
+    committed: Callable[[], None] = lambda: None
 
 
 Grow = Callable[[TableHandle | None], Increment | None]
@@ -53,7 +55,10 @@ def cursor_text(cursor: Mapping[str, Any]) -> str:
     """A committed cursor for people."""
     if "count" in cursor:
         return f"{cursor['count']} file{'s' if cursor['count'] != 1 else ''} read"
-    return f"{cursor['column']} {cursor['position']}"
+    position = cursor["position"]
+    if isinstance(position, Mapping):  # one for each part of a stream
+        position = listed(f"{part}:{place}" for part, place in position.items())
+    return f"{cursor['column']} {position}"
 
 
 def write_growing(
@@ -89,7 +94,9 @@ def write_growing(
         except Moved:
             wait()
             continue
-        return writer.commit()
+        version = writer.commit()
+        increment.committed()
+        return version
     raise AssertionError
 
 

@@ -173,11 +173,15 @@ class Identity:
     ----------
     key : the columns that identify a row; all columns when empty
     unique : whether the source lets no two rows have one key, so that none has to be counted
+    apart : columns that no two rows have equal: 63 bits of their hash take the place of a number
+        among equals
     """
 
-    def __init__(self, key: Sequence[str] = (), *, unique: bool = False) -> None:
-        self._key = tuple(key)
-        self._seen = None if unique else _Counter()
+    def __init__(
+        self, key: Sequence[str] = (), *, unique: bool = False, apart: Sequence[str] = ()
+    ) -> None:
+        self._key, self._apart = tuple(key), tuple(apart)
+        self._seen = None if unique or apart else _Counter()
 
     def seen(self, rows: pa.Array) -> None:
         """Go on behind rows that have their identity (text) already, each once."""
@@ -191,6 +195,7 @@ class Identity:
 
     def of(self, batch: pa.RecordBatch) -> pa.Array:
         """The batch's row identities as text, `<32 hex digits>-<occurrence>`."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -199,6 +204,10 @@ class Identity:
         buffer = pa.py_buffer(hashes.tobytes().hex().encode())
         digits = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(hashes), [None, buffer])
         text = digits.cast(pa.binary()).cast(pa.string())
+        if self._apart:
+            places = hash_rows(batch.select(self._apart), self._apart).view(np.uint64)[::2]
+            number = pa.array(places >> 1).cast(pa.string())
+            return pc.binary_join_element_wise(text, number, "-")
         if self._seen is None:
             return pc.binary_join_element_wise(text, "0", "-")
         occurrence = pa.array(self._seen.count(hashes)).cast(pa.string())

@@ -145,6 +145,10 @@ def describe(version: Version) -> dict[str, Any]:
             described["cursor"] = cursor_text(cursor)
             own = version.table.stamp.get("version") == version.version
             described["new_rows"] = cursor.get("new_rows", 0) if own else 0
+            if own and cursor.get("gaps"):
+                described["gaps"] = dg.MetadataValue.md("\n".join(f"- {g}" for g in cursor["gaps"]))
+            if own and cursor.get("skipped"):
+                described["offsets_without_message"] = cursor["skipped"]
             schema = version.table.scan().collect_schema()
             columns = [dg.TableColumn(name, str(kind)) for name, kind in schema.items()]
             described["dagster/column_schema"] = dg.TableSchema(columns=columns)

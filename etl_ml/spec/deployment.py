@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, mod
 
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import Source
+from etl_ml.spec.stream import Stream
 
 CLASS = "module:Class"
 """Stands for every type that is a class of the user's."""
@@ -158,6 +159,8 @@ class Predictions(Section):
     @field_validator("input")
     @classmethod
     def _is_read_as_a_whole(cls, source: Source | None) -> Source | None:
+        if isinstance(source, Stream):
+            raise ValueError("type: an input is read as a whole, and a stream has no end")
         if source is not None and source.incremental is not None:
             raise ValueError("incremental: an input is read as a whole; leave it out")
         return source

@@ -15,6 +15,7 @@ from etl_ml.spec.error import EtlMlError, bounded, nearest
 from etl_ml.spec.pipeline import Pipeline
 
 _SHOWN = 5
+_CREDENTIALS = re.compile(r"[^\s/:@]:[^\s@]+@")  # user:password@, in a field that wants none
 
 
 class InvalidPipeline(EtlMlError):
@@ -94,7 +95,7 @@ def _explain(
     close = nearest(str(value or told.get("seen", "")).strip("'"), expected)
     return InvalidPipeline(
         f"{title}: {key}: {message[0].lower() + message[1:]}{'' if message[-1] == '?' else '.'}",
-        seen=None if value is None or _field_is_secret(path, attributes) else bounded(value),
+        seen=None if value is None or _is_secret(value, path, attributes) else bounded(value),
         where=file,
         close=repr(close) if close else None,
         fix=f"correct {key}",
@@ -212,6 +213,11 @@ def _unwrapped(annotation: Any) -> list[Any]:
 def _keys(path: list[str | int], attributes: Mapping[str, Any]) -> list[str]:
     models = [kind for kind in _walk(path, attributes) if _is_section(kind)]
     return [name for model in models for name in model.model_fields]
+
+
+def _is_secret(value: Any, path: list[str | int], attributes: Mapping[str, Any]) -> bool:
+    credentials = isinstance(value, str) and _CREDENTIALS.search(value) is not None
+    return credentials or _field_is_secret(path, attributes)
 
 
 def _field_is_secret(path: list[str | int], attributes: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from etl_ml.spec.resources import Step, StepResources
 from etl_ml.spec.retention import Retention
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource, Source, SqlSource
+from etl_ml.spec.stream import Stream
 from etl_ml.spec.training import Candidate, Metric, Task, Training
 from etl_ml.spec.transformation import Cleaning, Features, Split
 from etl_ml.spec.validation import Validation
@@ -125,7 +126,7 @@ class Pipeline(Section):
                 f"contract.unknown_columns: a {source.type} source has no columns but the "
                 "contract's; name those to keep under contract.columns, or set fail or drop"
             )
-        if source.incremental is None:
+        if source.incremental is None or isinstance(source, Stream):
             return self
         cursor, place = source.incremental.cursor, "source.incremental"
         if isinstance(source, FileSource):
@@ -181,8 +182,7 @@ class Pipeline(Section):
 
     def row_key(self) -> tuple[str, ...]:
         """The columns that identify a row; none when only all its cells do."""
-        implied = ("_id",) if isinstance(self.source, MongoSource) else ()
-        return self.contract.primary_key or implied
+        return self.contract.primary_key or self.source.identity
 
     def cursor_carries_time(self) -> bool:
         """Whether the cursor is a moment, or a MongoDB ObjectId, which begins with one."""

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from etl_ml.spec.section import Section
+from etl_ml.spec.source_section import Incremental, SourceSection, checked_url, public
+from etl_ml.spec.stream import KafkaSource, KinesisSource
 
-NULL_VALUES = ("", "na", "NA", "?")
-
-
-class Incremental(Section):
-    """Read what is new since the last run; without this every run reads everything."""
-
-    cursor: str | None = Field(
-        None, description="The column that grows, e.g. `_id`, `updated_at`; for files: none."
-    )
-    lag_seconds: float | None = Field(
-        None,
-        ge=0,
-        le=10 * 366 * 86_400,
-        description="Read again this far behind a cursor that carries time; by default 60.",
-    )
-    lag_rows: int | None = Field(
-        None,
-        ge=0,
-        le=10_000_000,
-        description="Read again this many rows behind any other cursor; by default 0.",
-    )
+__all__ = [
+    "STREAMS",
+    "WITHOUT_SCHEMA",
+    "DynamoSource",
+    "FileSource",
+    "Incremental",
+    "KafkaSource",
+    "KinesisSource",
+    "MongoSource",
+    "RestAuth",
+    "RestPaginator",
+    "RestSource",
+    "Source",
+    "SqlSource",
+    "checked_url",
+    "public",
+]
 
 
-class _Source(Section):
-    null_values: tuple[str, ...] = Field(
-        NULL_VALUES, description="Texts that mean null, compared after trimming white space."
-    )
-
-    @property
-    def address(self) -> str:
-        """Where the rows come from, for people: without user, password or signature."""
-        raise NotImplementedError
-
-
-class FileSource(_Source):
+class FileSource(SourceSection):
     """A file, a folder or a glob: CSV, Parquet or JSON lines, plain, `.gz` or `.zst`."""
 
     type: Literal["file"]
@@ -67,7 +53,7 @@ class FileSource(_Source):
         return public(self.path)
 
 
-class MongoSource(_Source):
+class MongoSource(SourceSection):
     """A MongoDB collection."""
 
     type: Literal["mongodb"]
@@ -86,6 +72,9 @@ class MongoSource(_Source):
     ] = "primary"
     incremental: Incremental | None = None
 
+    implied: ClassVar[tuple[str, ...]] = ("_id",)
+    identity: ClassVar[tuple[str, ...]] = ("_id",)
+
     @field_validator("uri")
     @classmethod
     def _can_be_read(cls, uri: SecretStr) -> SecretStr:
@@ -97,7 +86,7 @@ class MongoSource(_Source):
         return f"{server}/{self.database}.{self.collection}"
 
 
-class SqlSource(_Source):
+class SqlSource(SourceSection):
     """A table or a query of MySQL, MariaDB, PostgreSQL, SQLite, and what SQLAlchemy reads."""
 
     type: Literal["sql"]
@@ -176,7 +165,7 @@ class RestPaginator(Section):
     has_more_path: str | None = Field(None, description="cursor, offset, page_number: a boolean.")
 
 
-class RestSource(_Source):
+class RestSource(SourceSection):
     """One endpoint of a REST API that answers with JSON."""
 
     type: Literal["rest_api"]
@@ -200,7 +189,7 @@ class RestSource(_Source):
         return public(f"{self.base_url.rstrip('/')}/{self.path.lstrip('/')}".rstrip("/"))
 
 
-class DynamoSource(_Source):
+class DynamoSource(SourceSection):
     """A DynamoDB table: a parallel scan, or an export of it to S3."""
 
     type: Literal["dynamodb"]
@@ -222,35 +211,11 @@ class DynamoSource(_Source):
 
 
 Source = Annotated[
-    FileSource | MongoSource | SqlSource | RestSource | DynamoSource, Field(discriminator="type")
+    FileSource | MongoSource | SqlSource | RestSource | DynamoSource | KafkaSource | KinesisSource,
+    Field(discriminator="type"),
 ]
 
-WITHOUT_SCHEMA = (MongoSource, RestSource, DynamoSource)
+STREAMS = (KafkaSource, KinesisSource)
+
+WITHOUT_SCHEMA = (MongoSource, RestSource, DynamoSource, KafkaSource, KinesisSource)
 """Their rows have the fields that they have: the contract alone says what the columns are."""
-
-
-def public(url: str) -> str:
-    """A URL without user, password, query and fragment; a path as it is."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return "…" if "@" in url else url
-    if scheme in ("s3", "az", "gs"):  # a `?` there is a glob's
-        return url
-    shown = re.split(r"[?#]", rest, maxsplit=1)[0]
-    if "@" in rest[len(shown) :]:  # perhaps a password that was not percent-encoded
-        shown = ""
-    shown = shown.rpartition("@")[2].rstrip("/")
-    return f"{scheme}://{shown or '…'}"
-
-
-def checked_url(url: SecretStr, schemes: tuple[str, ...] = ()) -> SecretStr:
-    """A URL whose host cannot be taken for a part of its password, or the other way round."""
-    scheme, separator, rest = url.get_secret_value().partition("://")
-    if not separator or (schemes and scheme not in schemes):
-        wanted = " or ".join(f"{name}://" for name in schemes) or "a scheme, e.g. mysql://"
-        raise ValueError(f"should begin with {wanted}")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    behind = rest[len(authority) :].partition("?")[0]
-    if authority.count("@") > 1 or "@" in behind:
-        raise ValueError("percent-encode user and password: @ is %40, / is %2F, : is %3A, % is %25")
-    return url

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from etl_ml.lake.identity import ROW
+from etl_ml.lake.identity import ORIGINAL, ROW
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.source import WITHOUT_SCHEMA
+from etl_ml.spec.source import WITHOUT_SCHEMA, KinesisSource
+from etl_ml.spec.stream import TOMBSTONE, Stream
 from etl_ml.validate.casting import always_casts, cast, polars_type, present
 from etl_ml.validate.conditions import breaks
 from etl_ml.validate.originals import HELD, UNKNOWN, has_originals, look_into_originals
@@ -58,7 +60,10 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
         )
     checked = rows.with_columns(added)
     repeated: dict[str, str] = {}
-    growing = pipeline.source.incremental is not None and bool(pipeline.row_key())
+    stream = isinstance(pipeline.source, Stream)
+    # A message's own place comes once: only a key of the contract's can come again.
+    key = contract.primary_key if stream else pipeline.row_key()
+    growing = pipeline.source.incremental is not None and bool(key)
     if growing:
         checked = _mark_older(checked, pipeline)
     elif contract.primary_key:
@@ -67,6 +72,9 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
             repeated[contract.primary_key[0]] = _CONFLICT
     else:
         checked = checked.with_columns(pl.lit(False).alias(SUPERSEDED))
+    if stream:  # a message without a value takes back what its key said, and says nothing itself
+        tombstone = (pl.col(ORIGINAL) == TOMBSTONE).fill_null(False)
+        checked = checked.with_columns(pl.col(SUPERSEDED) | tombstone)
     for name, column in contract.columns.items():
         if column.unique and name not in repeated:
             checked = _mark_repeated(checked, name)
@@ -96,7 +104,7 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
         rules.append(Rule(", ".join(contract.primary_key), "unique", conflict, conflict))
     possible = [rule.breaks for rule in rules if rule.breaks is not None]
     bad = nw.any_horizontal(*possible, ignore_nulls=True) if possible else nw.lit(False)
-    if growing:
+    if growing or stream:
         bad = bad & ~nw.col(SUPERSEDED)  # an older row of a key is nobody's concern any more
     marked: pl.LazyFrame = nw.from_native(checked).with_columns(bad.alias(BAD)).to_native()
     return marked, rules
@@ -134,17 +142,13 @@ def _mark_older(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     """Of rows with one key, all but the newest: by cursor, else as they were read."""
     import polars as pl
 
-    contract, incremental = pipeline.contract, pipeline.source.incremental
+    contract = pipeline.contract
     key = [value_of(n) if n in contract.columns else n for n in pipeline.row_key()]
-    # An identity ends with the number of those before it.
-    order = [pl.col(ROW).str.slice(33).cast(pl.Int64)]
-    if incremental and incremental.cursor:
-        name = incremental.cursor
-        order.insert(0, pl.col(value_of(name) if name in contract.columns else name))
+    order = _order(pipeline, key)
     several = rows.select(key).drop_nulls().group_by(key).len().filter(pl.col("len") > 1)
     newest = (
-        rows.select(*key, ROW, *(part.alias(f"_{i}") for i, part in enumerate(order)))
-        .join(several.select(key), on=key, how="semi")
+        rows.join(several.select(key), on=key, how="semi")
+        .select(*key, ROW, *(part.alias(f"_{i}") for i, part in enumerate(order)))
         .group_by(key)
         .agg(
             pl.col(ROW)
@@ -156,6 +160,26 @@ def _mark_older(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     return rows.join(newest, on=key, how="left").with_columns(
         (pl.col(ROW) != pl.col("_etl_ml_newest")).fill_null(False).alias(SUPERSEDED)
     )
+
+
+def _order(pipeline: Pipeline, key: Sequence[str]) -> list[pl.Expr]:
+    """What the rows of one key are ordered by."""
+    import polars as pl
+
+    source, incremental = pipeline.source, pipeline.source.incremental
+    if isinstance(source, Stream):
+        *part, place = source.identity
+        # Within a partition places alone tell what is newer, whatever a sender's clock says.
+        places = [pl.col(place)]
+        if isinstance(source, KinesisSource):  # numbers as text, without zeros before them
+            places.insert(0, pl.col(place).str.len_bytes())
+        return [pl.col("_timestamp").cum_max().over([*key, *part], order_by=places), *places]
+    # An identity ends with the number of those before it.
+    order = [pl.col(ROW).str.slice(33).cast(pl.Int64)]
+    if incremental and incremental.cursor:
+        name = incremental.cursor
+        order.insert(0, pl.col(value_of(name) if name in pipeline.contract.columns else name))
+    return order
 
 
 def _mark_superseded(rows: pl.LazyFrame, contract: Contract) -> pl.LazyFrame:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from etl_ml.lake.identity import ORIGINAL
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import WITHOUT_SCHEMA, FileSource, MongoSource
+from etl_ml.spec.stream import Stream
 
 if TYPE_CHECKING:
     import polars as pl
 
 HELD = "_etl_ml_held"
 UNKNOWN = "_etl_ml_unknown"
+NO_MESSAGE = "(message)"
 _NO_DOCUMENT = "(row)"
 
 
@@ -26,18 +28,23 @@ def look_into_originals(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     """
     import polars as pl
 
+    source = pipeline.source
     strict = pipeline.contract.unknown_columns == "fail"
-    strict = strict and isinstance(pipeline.source, WITHOUT_SCHEMA)
-    roots = {name.partition(".")[0] for name in pipeline.contract.columns}
-    roots |= set(pipeline.contract.columns)
-    if isinstance(pipeline.source, MongoSource):
+    strict = strict and isinstance(source, WITHOUT_SCHEMA)
+    stream = isinstance(source, Stream)
+    own = source.implied if stream else ()  # columns that no field of a message fills
+    names = [name for name in pipeline.contract.columns if name not in own]
+    roots = {*names, *(name.partition(".")[0] for name in names)}
+    if isinstance(source, MongoSource):
         roots.add("_id")
 
     def found(text: str) -> dict[str, list[str]]:
         document = json.loads(text)
+        if stream and document is None:
+            return {HELD: [], UNKNOWN: []}
         if not isinstance(document, dict):
-            return {HELD: [], UNKNOWN: [_NO_DOCUMENT]}
-        held = [n for n in pipeline.contract.columns if _value(document, n) is not None]
+            return {HELD: [], UNKNOWN: [NO_MESSAGE if stream else _NO_DOCUMENT]}
+        held = [n for n in names if _value(document, n) is not None]
         return {HELD: held, UNKNOWN: [n for n in document if n not in roots] if strict else []}
 
     def lists(originals: pl.Series) -> pl.Series:

@@ -12,10 +12,10 @@ from etl_ml.lake.identity import INTERNAL, ORIGINAL, ROW
 from etl_ml.lake.parquet_file import ParquetFile, room, sink
 from etl_ml.spec.error import EtlMlError, listed, nearest
 from etl_ml.spec.pipeline import Pipeline
-from etl_ml.spec.source import MongoSource
+from etl_ml.spec.source import STREAMS
 from etl_ml.validate.examples import examples
 from etl_ml.validate.marking import BAD, SUPERSEDED, flag, mark, value_of
-from etl_ml.validate.originals import UNKNOWN
+from etl_ml.validate.originals import NO_MESSAGE, UNKNOWN
 from etl_ml.validate.profile import profile
 from etl_ml.validate.quarantine import REASONS
 from etl_ml.validate.rules import UNKNOWN_COLUMNS, Rule
@@ -119,7 +119,7 @@ def validate(rows: pl.LazyFrame, pipeline: Pipeline, *, folder: Path | None = No
         problems |= _check_target(valid, pipeline)
     report["passed"] = not problems
     report["checks"] = [*checks, *_table_checks(problems)]
-    bad = _with_reasons(rejected, rules).select(*names, ROW, ORIGINAL, REASONS)
+    bad = _with_reasons(rejected, rules, pipeline).select(*names, ROW, ORIGINAL, REASONS)
     return Validation(valid, bad, report, found.report(), problems, found.sample, file)
 
 
@@ -159,8 +159,8 @@ def _conserve(report: Mapping[str, int], pipeline: Pipeline) -> None:
 def _check_columns(names: Sequence[str], pipeline: Pipeline) -> list[str]:
     """The columns of a valid row."""
     contract, where = pipeline.contract, f"source {pipeline.source.address}"
-    if isinstance(pipeline.source, MongoSource) and "_id" not in contract.columns:
-        names = [name for name in names if name != "_id"]  # every document has one
+    implied = set(pipeline.source.implied) - contract.columns.keys()
+    names = [name for name in names if name not in implied]
     missing = [name for name in contract.columns if name not in names]
     unknown = [name for name in names if name not in contract.columns]
     if missing:
@@ -193,7 +193,7 @@ def _broken(rejected: pl.LazyFrame, rules: Sequence[Rule]) -> dict[str, int]:
     return rejected.select(sums).collect(engine="streaming").row(0, named=True)
 
 
-def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
+def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule], pipeline: Pipeline) -> pl.LazyFrame:
     import polars as pl
 
     of_cells = [rule for rule in rules if rule.name != UNKNOWN_COLUMNS]
@@ -201,7 +201,13 @@ def _with_reasons(bad: pl.LazyFrame, rules: Sequence[Rule]) -> pl.LazyFrame:
         pl.when(pl.col(rule.flag)).then(pl.lit(rule.reason)) for rule in of_cells
     ).list.drop_nulls()
     if len(of_cells) < len(rules):
-        unknown = pl.col(UNKNOWN).list.eval(pl.element() + ": unknown_columns")
+        source = pipeline.source
+        form = source.format if isinstance(source, STREAMS) else None
+        unknown = pl.col(UNKNOWN).list.eval(
+            pl.when(pl.element() == NO_MESSAGE)
+            .then(pl.lit(f"{NO_MESSAGE}: {form}"))
+            .otherwise(pl.element() + f": {UNKNOWN_COLUMNS}")
+        )
         found = found.list.concat(unknown.fill_null([]))
     return bad.with_columns(found.alias(REASONS))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl_ml.extract import dynamodb as module
+from etl_ml.extract import aws as module
 from etl_ml.extract.dynamodb import open_dynamodb
 from etl_ml.extract.source_error import SourceError
 from etl_ml.lake.backoff import Backoff

@@ -1,4 +1,4 @@
-"""DynamoDB, and Kinesis beside it, by moto: any credentials are good, data is in memory."""
+"""DynamoDB by moto: any credentials are good, data is in memory."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from etl_ml_tests.servers.dynamodb import DynamoDB
 from etl_ml_tests.servers.gcs import Gcs
 from etl_ml_tests.servers.guarded_mongodb import GuardedMongoDB
 from etl_ml_tests.servers.http import Http
+from etl_ml_tests.servers.kafka import Kafka
+from etl_ml_tests.servers.kinesis import Kinesis
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
 from etl_ml_tests.servers.postgresql import PostgreSQL
@@ -70,6 +72,18 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
 @pytest.fixture(scope="session")
 def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDB]:
     with running(DynamoDB, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    with running(Kafka, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kinesis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinesis]:
+    with running(Kinesis, tmp_path_factory) as server:
         yield server
 
 
