@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from etl_ml.spec.contract import MOMENTS, NUMBERS, TEXTS, Column, ColumnType
-from etl_ml.spec.source import NULL_VALUES
+from etl_ml.spec.source_section import NULL_VALUES
 from etl_ml.validate.casting import cast, present
 
 _NULLS = ("NULL", "null", "None", "none", "N/A", "n/a", "nan", "NaN", "#N/A", "-", "--", ".")

@@ -15,7 +15,7 @@ from etl_ml.draft.trial import Tried, tried
 from etl_ml.spec import Pipeline, parse
 from etl_ml.spec.contract import MOMENTS
 from etl_ml.spec.error import EtlMlError, listed, nearest
-from etl_ml.spec.source import NULL_VALUES
+from etl_ml.spec.source_section import NULL_VALUES
 
 NULLS = "null_values"
 _FOLDS = 5
