@@ -89,7 +89,7 @@ def signed_by(manifest: bytes, signature: bytes | None, *, where: str) -> str | 
         found = json.loads(signature)
         key, said = str(found["key"]), _bytes(found["signature"])
         Ed25519PublicKey.from_public_bytes(_bytes(key)).verify(said, manifest)
-    except (ValueError, KeyError, TypeError, InvalidSignature):
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidSignature):
         raise UntrustedPackage(
             "the package's signature is not of its manifest: one of the two was changed.",
             where=where,

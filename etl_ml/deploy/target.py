@@ -23,10 +23,14 @@ class TargetError(EtlMlError):
 
 @dataclass(frozen=True)
 class Pointer:
-    """What a target serves: `version`, since entry `entry` of the registry's log."""
+    """What a target serves: `version`, since entry `entry` of the registry's log.
+
+    `at` is that entry's time, by which one lake's entries are told from another's.
+    """
 
     entry: int
     version: str
+    at: str = ""
 
 
 class Target(Protocol):

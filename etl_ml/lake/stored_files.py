@@ -176,7 +176,7 @@ def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
         return None
     if any(mark in text for mark in _NO_BUCKET):
         why = "there is no such bucket or container"
-        return Unreachable, why, "create it, or correct the lake's URL"
+        return Unreachable, why, "create it, or correct the URL"
     if any(mark in text for mark in _EXPIRED):
         return Unreachable, "the credentials have expired", "renew them, then run it again"
     if any(mark in text for mark in _REFUSED) or isinstance(error, PermissionError):
