@@ -32,7 +32,8 @@ def local_objects(root: Path, *, make: bool = False) -> StoredFiles:
     try:
         return _LocalFiles(str(root), LocalStore(root, mkdir=make), folder=root)
     except (BaseError, OSError) as error:
-        raise _refused(f"the folder cannot be {'made' if make else 'read'}", error, root) from None
+        what = f"file target: the folder cannot be {'made' if make else 'read'}"
+        raise _refused(what, error, root) from None
 
 
 class _LocalFiles(StoredFiles):

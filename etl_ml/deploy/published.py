@@ -11,7 +11,7 @@ from etl_ml.lake.stored_files import StoredFiles
 from etl_ml.lake.stores import StoreSettings, is_remote, open_store
 from etl_ml.spec.error import EtlMlError
 
-_TYPES = {"s3": "s3", "az": "azure_blob"}
+_TYPES = {"s3": "s3", "az": "azure_blob", "gs": "gcs"}
 
 
 def published(url: str, settings: StoreSettings | None = None) -> Publication:
@@ -19,7 +19,7 @@ def published(url: str, settings: StoreSettings | None = None) -> Publication:
 
     Parameters
     ----------
-    url : a folder, `s3://bucket/prefix/pipeline` or `az://container/prefix/pipeline`
+    url : a folder, `s3://bucket/prefix/pipeline`, `az://container/…` or `gs://bucket/…`
     settings : of the store; what is not in them comes from the provider's own chain
 
     Raises
@@ -34,7 +34,14 @@ def published(url: str, settings: StoreSettings | None = None) -> Publication:
         raise EtlMlError(
             f"nothing is published at {scheme}://.",
             where=url,
-            fix="give a folder, s3://bucket/prefix/pipeline or az://container/prefix/pipeline",
+            fix="give a folder, s3://bucket/prefix/pipeline, az://container/prefix/pipeline or "
+            "gs://bucket/prefix/pipeline",
         )
-    store, prefix = open_store(url.rstrip("/"), settings)
-    return Publication(_TYPES[scheme], StoredFiles(url.rstrip("/"), store, prefix), "")
+    url = url.rstrip("/")
+    if scheme == "gs":
+        from etl_ml.deploy.gcs import gcs_objects
+
+        endpoint = settings.endpoint if settings else None
+        return Publication("gcs", gcs_objects(url, endpoint=endpoint), "")
+    store, prefix = open_store(url, settings)
+    return Publication(_TYPES[scheme], StoredFiles(url, store, prefix), "")

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etl_ml.deploy.folder import PackageFolder
-from etl_ml.spec.deployment import AzureBlobTarget, CustomTarget, FileTarget, S3Target
+from etl_ml.spec.deployment import (
+    AzureBlobTarget,
+    CustomTarget,
+    FileTarget,
+    GcsTarget,
+    S3Target,
+)
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.transform.named import find_named
 
@@ -89,10 +95,14 @@ def open_target(
         from etl_ml.deploy.s3 import s3_target
 
         return s3_target(section, pipeline, settings)
-    assert isinstance(section, AzureBlobTarget)
-    from etl_ml.deploy.azure_blob import azure_blob_target
+    if isinstance(section, AzureBlobTarget):
+        from etl_ml.deploy.azure_blob import azure_blob_target
 
-    return azure_blob_target(section, pipeline, settings)
+        return azure_blob_target(section, pipeline, settings)
+    assert isinstance(section, GcsTarget)
+    from etl_ml.deploy.gcs import gcs_target
+
+    return gcs_target(section, pipeline)
 
 
 def _custom(section: CustomTarget, pipeline: str) -> Target:

@@ -71,6 +71,15 @@ class AzureBlobTarget(_Folder):
     )
 
 
+class GcsTarget(_Folder):
+    """A prefix in a bucket of Google Cloud Storage."""
+
+    type: Literal["gcs"]
+    url: str = Field(pattern=r"^gs://[^/@]+", description="gs://bucket/prefix")
+    project: str | None = Field(None, description="By default that of the credentials.")
+    endpoint: str | None = Field(None, description="For an emulator or a private endpoint.")
+
+
 class CustomTarget(_Target):
     """A class of yours, `module:Class`; it is called with the other keys as arguments."""
 
@@ -105,7 +114,7 @@ def _kind(target: Any) -> str | None:
     return CLASS if isinstance(kind, str) and ":" in kind else kind
 
 
-_KINDS = ("file", "s3", "azure_blob", CLASS)
+_KINDS = ("file", "s3", "azure_blob", "gcs", CLASS)
 
 
 def _told_apart(schema: dict[str, Any]) -> None:
@@ -119,6 +128,7 @@ DeploymentTarget = Annotated[
     Annotated[FileTarget, Tag("file")]
     | Annotated[S3Target, Tag("s3")]
     | Annotated[AzureBlobTarget, Tag("azure_blob")]
+    | Annotated[GcsTarget, Tag("gcs")]
     | Annotated[CustomTarget, Tag(CLASS)],
     Discriminator(_kind),
     Field(json_schema_extra=_told_apart),
