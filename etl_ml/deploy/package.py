@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.deploy.folder import Folder, PackageFolder
+from etl_ml.deploy.folder import Folder, NewFolder, PackageFolder
 from etl_ml.deploy.signing import UntrustedPackage, sign, signed_by
 from etl_ml.lake import Lake
 from etl_ml.lake.backend import AlreadyExists, TooLarge
@@ -92,7 +92,7 @@ class Package:
             )
         return data
 
-    def copy(self, to: PackageFolder) -> Package:
+    def copy(self, to: NewFolder) -> Package:
         """The same package elsewhere, every file checked on the way; its manifest last."""
         for name, data in self.contents():
             to.put(name, data)

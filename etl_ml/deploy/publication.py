@@ -10,16 +10,14 @@ after a later one cannot take its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 from etl_ml.deploy.folder import Folder, Objects
 from etl_ml.deploy.package import MANIFEST, Package, UnreadablePackage, read_package
-from etl_ml.deploy.target import Pointer, TargetError
-from etl_ml.lake.backend import AlreadyExists, Unreachable
+from etl_ml.deploy.target import Pointer, TargetError, storing
+from etl_ml.lake.backend import AlreadyExists
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.lake import version_name
-from etl_ml.lake.parquet_file import DiskFull
 
 _PROBE = "check.json"
 
@@ -109,12 +107,5 @@ class Publication:
     def _at(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say of a store's refusal whose it is."""
-        try:
-            yield
-        except (DiskFull, Unreachable, TargetError) as error:
-            raise TargetError(
-                f"{self.type} target: {error.what}", seen=error.seen, where=self.url, fix=error.fix
-            ) from None
+    def _told(self) -> AbstractContextManager[None]:
+        return storing(self.type, self.url)

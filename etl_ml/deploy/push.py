@@ -10,7 +10,7 @@ import numpy as np
 
 from etl_ml.deploy.package import Package, manifest_of, read_package
 from etl_ml.deploy.target import Pointer, Target, TargetError
-from etl_ml.deploy.verify import TOLERANCE, largest_difference
+from etl_ml.deploy.verify import TOLERANCE, OtherAnswers, largest_difference
 from etl_ml.lake import Log
 from etl_ml.spec.error import EtlMlError
 
@@ -50,10 +50,6 @@ class Question:
                 fix="see that nothing changes the package's files, then deploy again",
             )
         return found
-
-
-class OtherAnswers(EtlMlError):
-    """A package that does not answer as it did in training."""
 
 
 def push(package: Package, targets: Sequence[Target], question: Question) -> list[dict[str, Any]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etl_ml.deploy.folder import PackageFolder
+from etl_ml.lake.backend import Unreachable
+from etl_ml.lake.parquet_file import DiskFull
 from etl_ml.spec.deployment import (
     AzureBlobTarget,
     CustomTarget,
     FileTarget,
     GcsTarget,
     S3Target,
+    SageMakerTarget,
 )
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.transform.named import find_named
@@ -70,6 +75,17 @@ class Target(Protocol):
         """Serve an uploaded version, unless a later entry is served already."""
 
 
+@contextmanager
+def storing(type: str, url: str) -> Iterator[None]:
+    """Say of a store's refusal which target it is of."""
+    try:
+        yield
+    except (DiskFull, Unreachable, TargetError) as error:
+        raise TargetError(
+            f"{type} target: {error.what}", seen=error.seen, where=url, fix=error.fix
+        ) from None
+
+
 def open_target(
     section: Any, pipeline: str, *, base: Path = Path(), settings: StoreSettings | None = None
 ) -> Target:
@@ -99,10 +115,14 @@ def open_target(
         from etl_ml.deploy.azure_blob import azure_blob_target
 
         return azure_blob_target(section, pipeline, settings)
-    assert isinstance(section, GcsTarget)
-    from etl_ml.deploy.gcs import gcs_target
+    if isinstance(section, GcsTarget):
+        from etl_ml.deploy.gcs import gcs_target
 
-    return gcs_target(section, pipeline)
+        return gcs_target(section, pipeline)
+    assert isinstance(section, SageMakerTarget)
+    from etl_ml.deploy.sagemaker import SageMaker
+
+    return SageMaker(section, pipeline, settings)
 
 
 def _custom(section: CustomTarget, pipeline: str) -> Target:

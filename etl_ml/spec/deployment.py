@@ -80,6 +80,64 @@ class GcsTarget(_Folder):
     endpoint: str | None = Field(None, description="For an emulator or a private endpoint.")
 
 
+class SageMakerTarget(_Folder):
+    """An endpoint of Amazon SageMaker, made if it is missing and updated blue/green."""
+
+    type: Literal["sagemaker"]
+    url: str = Field(pattern=r"^s3://[^/@]+", description="s3://bucket/prefix, for the model data.")
+    image: str = Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^\S+$",
+        description="In ECR, of a container that runs `etl-ml serve`.",
+    )
+    role_arn: str = Field(
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$",
+        description="What the container runs as: it reads the model data and pulls the image.",
+    )
+    endpoint_name: str | None = Field(
+        None,
+        max_length=63,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
+        description="By default the pipeline's name.",
+    )
+    instance_type: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    instance_count: int = Field(1, ge=1, le=100)
+    variant: str = Field(
+        "AllTraffic",
+        max_length=63,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
+        description="Name of the production variant.",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, max_length=90, description="Of the container; nothing secret."
+    )
+    verify: bool = Field(
+        True,
+        description="Ask the endpoint the sample rows once it is in service; false for an image "
+        "of your own that speaks another protocol.",
+    )
+    alarms: tuple[str, ...] = Field(
+        (), max_length=10, description="CloudWatch alarms that roll an update back."
+    )
+    bake_seconds: int = Field(
+        300, ge=0, le=3600, description="How long the alarms are watched after the traffic moved."
+    )
+    wait_seconds: int = Field(
+        1800, ge=1, le=28_800, description="How long an update is waited for."
+    )
+    tags: dict[str, str] = Field(default_factory=dict, max_length=45)
+    region: str | None = Field(None, description="By default the provider's chain.")
+    endpoint: str | None = Field(None, description="Of an emulator of SageMaker and S3.")
+    resource: str | None = Field(
+        None, description="Key of the Dagster S3 resource whose credentials are used."
+    )
+
+    @property
+    def display(self) -> str:
+        return f"SageMaker endpoint {self.endpoint_name or 'of the pipeline'}, {self.url}"
+
+
 class CustomTarget(_Target):
     """A class of yours, `module:Class`; it is called with the other keys as arguments."""
 
@@ -114,7 +172,7 @@ def _kind(target: Any) -> str | None:
     return CLASS if isinstance(kind, str) and ":" in kind else kind
 
 
-_KINDS = ("file", "s3", "azure_blob", "gcs", CLASS)
+_KINDS = ("file", "s3", "azure_blob", "gcs", "sagemaker", CLASS)
 
 
 def _told_apart(schema: dict[str, Any]) -> None:
@@ -129,6 +187,7 @@ DeploymentTarget = Annotated[
     | Annotated[S3Target, Tag("s3")]
     | Annotated[AzureBlobTarget, Tag("azure_blob")]
     | Annotated[GcsTarget, Tag("gcs")]
+    | Annotated[SageMakerTarget, Tag("sagemaker")]
     | Annotated[CustomTarget, Tag(CLASS)],
     Discriminator(_kind),
     Field(json_schema_extra=_told_apart),
