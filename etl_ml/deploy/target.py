@@ -14,6 +14,7 @@ from etl_ml.lake.backend import Unreachable
 from etl_ml.lake.parquet_file import DiskFull
 from etl_ml.spec.deployment import (
     AzureBlobTarget,
+    AzureMlTarget,
     CustomTarget,
     FileTarget,
     GcsTarget,
@@ -119,10 +120,14 @@ def open_target(
         from etl_ml.deploy.gcs import gcs_target
 
         return gcs_target(section, pipeline)
-    assert isinstance(section, SageMakerTarget)
-    from etl_ml.deploy.sagemaker import SageMaker
+    if isinstance(section, SageMakerTarget):
+        from etl_ml.deploy.sagemaker import SageMaker
 
-    return SageMaker(section, pipeline, settings)
+        return SageMaker(section, pipeline, settings)
+    assert isinstance(section, AzureMlTarget)
+    from etl_ml.deploy.azure_ml import AzureMl
+
+    return AzureMl(section, pipeline, settings)
 
 
 def _custom(section: CustomTarget, pipeline: str) -> Target:

@@ -138,6 +138,63 @@ class SageMakerTarget(_Folder):
         return f"SageMaker endpoint {self.endpoint_name or 'of the pipeline'}, {self.url}"
 
 
+class AzureMlTarget(_Folder):
+    """A managed online endpoint of Azure Machine Learning, made if it is missing."""
+
+    type: Literal["azure_ml"]
+    url: str = Field(
+        pattern=r"^az://[^/@]+",
+        description="az://container/prefix, for the model data: the container of `datastore`.",
+    )
+    datastore: str = Field(
+        "workspaceblobstore", min_length=1, description="Of the workspace, over url's container."
+    )
+    subscription_id: str = Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+    resource_group: str = Field(min_length=1, max_length=90, pattern=r"^[\w.()-]+$")
+    workspace: str = Field(min_length=3, max_length=33, pattern=r"^[\w-]+$")
+    image: str = Field(
+        min_length=1,
+        pattern=r"^\S+$",
+        description="In the workspace's registry, of a container that runs `etl-ml serve`.",
+    )
+    endpoint_name: str | None = Field(
+        None,
+        min_length=3,
+        max_length=32,
+        pattern=r"^[a-zA-Z](-*[a-zA-Z0-9])+$",
+        description="By default the pipeline's name; one of its kind in the Azure region.",
+    )
+    instance_type: str = Field("Standard_DS3_v2", pattern=r"^Standard_\w+$")
+    instance_count: int = Field(1, ge=1, le=50)
+    concurrent_requests: int = Field(100, ge=1, description="That one instance works on at once.")
+    port: int = Field(8080, ge=1, le=65_535, description="That the container listens on.")
+    environment: dict[str, str] = Field(
+        default_factory=dict, max_length=90, description="Of the container; nothing secret."
+    )
+    auth_mode: Literal["key", "aml_token", "aad_token"] = Field(
+        "key", description="How whoever asks the endpoint says who they are."
+    )
+    verify: bool = Field(
+        True,
+        description="Ask a deployment the sample rows before it gets traffic; false for an image "
+        "of your own that speaks another protocol.",
+    )
+    wait_seconds: int = Field(
+        1800, ge=1, le=14_400, description="How long a change of the endpoint is waited for."
+    )
+    tags: dict[str, str] = Field(default_factory=dict, max_length=40)
+    endpoint: str | None = Field(None, description="Of the storage account, for an emulator.")
+    resource: str | None = Field(
+        None,
+        description="Key of the Dagster Azure Blob resource whose credentials the model data is "
+        "stored with; for all else the provider's chain.",
+    )
+
+    @property
+    def display(self) -> str:
+        return f"Azure ML endpoint {self.workspace}/{self.endpoint_name or 'of the pipeline'}"
+
+
 class CustomTarget(_Target):
     """A class of yours, `module:Class`; it is called with the other keys as arguments."""
 
@@ -172,7 +229,7 @@ def _kind(target: Any) -> str | None:
     return CLASS if isinstance(kind, str) and ":" in kind else kind
 
 
-_KINDS = ("file", "s3", "azure_blob", "gcs", "sagemaker", CLASS)
+_KINDS = ("file", "s3", "azure_blob", "gcs", "sagemaker", "azure_ml", CLASS)
 
 
 def _told_apart(schema: dict[str, Any]) -> None:
@@ -188,6 +245,7 @@ DeploymentTarget = Annotated[
     | Annotated[AzureBlobTarget, Tag("azure_blob")]
     | Annotated[GcsTarget, Tag("gcs")]
     | Annotated[SageMakerTarget, Tag("sagemaker")]
+    | Annotated[AzureMlTarget, Tag("azure_ml")]
     | Annotated[CustomTarget, Tag(CLASS)],
     Discriminator(_kind),
     Field(json_schema_extra=_told_apart),
