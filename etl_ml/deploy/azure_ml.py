@@ -28,6 +28,7 @@ from etl_ml.deploy.publication import Publication
 from etl_ml.deploy.sample import sample_of
 from etl_ml.deploy.signing import TRUSTED_KEYS, trusted_keys
 from etl_ml.deploy.target import Pointer, TargetError
+from etl_ml.deploy.verify import OtherAnswers
 from etl_ml.lake.stored_files import StoredFiles
 from etl_ml.lake.stores import StoreSettings, open_store
 from etl_ml.spec.deployment import AzureMlTarget
@@ -221,7 +222,11 @@ class AzureMl:
                 answer = client.send_request(request)
                 answer.raise_for_status()
                 body: bytes = answer.read()
-        sample.check(body, where=f"{self.url}/{name}")
+        try:
+            sample.check(body, where=self.url)
+        except OtherAnswers as error:
+            what = f"the deployment {name} gets no traffic: {error.what}"
+            raise self._error(what, seen=error.seen, fix=error.fix) from None
 
     def _tidy(self, endpoint: OnlineEndpoint, keep: set[str]) -> None:
         """Remove deployments that are neither served nor were before, and wait for nothing."""
@@ -341,7 +346,7 @@ class AzureMl:
     def _asking(self, what: str) -> AbstractContextManager[None]:
         return asking(f"{self.type} target: {what}", where=self.url)
 
-    def _error(self, what: str, *, seen: str | None = None, fix: str) -> TargetError:
+    def _error(self, what: str, *, seen: str | None = None, fix: str | None) -> TargetError:
         return TargetError(f"{self.type} target: {what}", seen=seen, where=self.url, fix=fix)
 
 

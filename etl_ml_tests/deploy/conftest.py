@@ -39,3 +39,20 @@ def fresh(judged: Path, tmp_path: Path) -> Lake:
     """A lake with two evaluated models and no champion."""
     shutil.copytree(judged, tmp_path / "copy")
     return open_lake(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def settled(deployed: tuple[Path, Deployment], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first model is champion, and the second was compared with it; only read it."""
+    home = tmp_path_factory.mktemp("settled") / "lake"
+    shutil.copytree(deployed[0], home)
+    lake = open_lake(home)
+    judge(lake, make_pipeline(), versions(lake, 2))
+    return home
+
+
+@pytest.fixture
+def ready(settled: Path, tmp_path: Path) -> Lake:
+    """A lake whose first model is champion, and whose second can be deployed."""
+    shutil.copytree(settled, tmp_path / "copy")
+    return open_lake(tmp_path / "copy")

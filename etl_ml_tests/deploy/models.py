@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from etl_ml.deploy import Target, deploy
+from etl_ml.deploy import Package, Target, deploy
 from etl_ml.deploy.deploy import Deployment
 from etl_ml.lake import Lake
 from etl_ml.spec import Pipeline
@@ -25,10 +25,15 @@ ASSETS = (
 FIRST, SECOND = "0000000001", "0000000002"
 
 
-def versions(lake: Lake, number: int = 1) -> Versions:
+def versions(lake: Lake, number: int = 1, evaluation: int | None = None) -> Versions:
     """What belongs to a model."""
-    last = ("trained_model", "model_evaluation")
-    return {a: lake.open("loans", a, number if a in last else 1) for a in ASSETS}
+    numbers = {"trained_model": number, "model_evaluation": evaluation or number}
+    return {a: lake.open("loans", a, numbers.get(a, 1)) for a in ASSETS}
+
+
+def second(lake: Lake) -> Versions:
+    """The second model of a `ready` lake, with its comparison with the first."""
+    return versions(lake, 2, evaluation=3)
 
 
 def run(
@@ -51,6 +56,11 @@ def run(
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, difference: float = 0.0) -> None:
-    """Spare the fresh process where it is not what is tested."""
-    module = sys.modules["etl_ml.deploy.push"]
-    monkeypatch.setattr(module, "largest_difference", lambda *_: difference)
+    """Spare the fresh process where it is not what is tested; the package is read all the same."""
+
+    def answer(package: Package, *asked: object) -> float:
+        for name in package.files:
+            package.read(name)
+        return difference
+
+    monkeypatch.setattr(sys.modules["etl_ml.deploy.push"], "largest_difference", answer)
