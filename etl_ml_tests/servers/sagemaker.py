@@ -59,6 +59,11 @@ class SageMaker:
     def close(self) -> None:
         self.proxy.close()
 
+    def hasten(self) -> None:
+        """Whatever is under way is done when it is looked at again."""
+        for change in self._under_way.values():
+            change["left"] = 0
+
     def served(self, name: str) -> dict[str, bytes] | None:
         """The files that an endpoint's container was given; None where there is no endpoint."""
         if not self._there("describe_endpoint", EndpointName=name):
