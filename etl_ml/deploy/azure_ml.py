@@ -269,7 +269,8 @@ class AzureMl:
         end = time.monotonic() + self._section.wait_seconds
         while (found := get()) is not None and found.provisioning_state in _UNDER_WAY:
             if time.monotonic() > end:
-                raise self._late(f"{found.name} is still {found.provisioning_state}")
+                state = getattr(found.provisioning_state, "value", found.provisioning_state)
+                raise self._late(f"{found.name} is still {state}")
             time.sleep(_POLL_SECONDS)
         return found
 

@@ -80,6 +80,11 @@ class AzureMl:
 
         patch.setattr(RequestsTransport, "send", sent)
 
+    def hasten(self) -> None:
+        """Whatever is under way is done."""
+        for _, document, fails in self._operations.values():
+            document["properties"]["provisioningState"] = "Failed" if fails else "Succeeded"
+
     def traffic(self, endpoint: str) -> dict[str, int]:
         found: dict[str, int] = self.resources[f"/onlineEndpoints/{endpoint}"]["properties"][
             "traffic"
