@@ -58,7 +58,7 @@ def _named(node: Any) -> Iterator[str]:
 
 
 def confine(text: str) -> None:
-    """From here on this process imports nothing but these requirements and what they require.
+    """From here on this process finds no library but these requirements and what they require.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ def confine(text: str) -> None:
         if not any(canonicalize_name(name) in allowed for name in names)
     }
     sys.meta_path[:] = [_Confined(hidden, tuple(sys.meta_path))]
+    for name in [name for name in sys.modules if name.partition(".")[0] in hidden]:
+        del sys.modules[name]  # it was imported on the way here, and would be found there
 
 
 @cache
