@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from etl_ml.spec.section import Section
 
 CLASS = "module:Class"
 """Stands for every type that is a class of the user's."""
-_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+CLASS_PATTERN = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 class _Target(Section):
@@ -52,7 +53,7 @@ class S3Target(_Folder):
     """A prefix in a bucket of S3, or of what is compatible with it."""
 
     type: Literal["s3"]
-    url: str = Field(pattern=r"^s3://[^/@]+", description="s3://bucket/prefix")
+    url: str = Field(pattern=r"^s3://[^/:@?#]+(/.*)?$", description="s3://bucket/prefix")
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with S3.")
     resource: str | None = Field(
@@ -64,7 +65,7 @@ class AzureBlobTarget(_Folder):
     """A prefix in a container of Azure Blob Storage."""
 
     type: Literal["azure_blob"]
-    url: str = Field(pattern=r"^az://[^/@]+", description="az://container/prefix")
+    url: str = Field(pattern=r"^az://[^/:@?#]+(/.*)?$", description="az://container/prefix")
     endpoint: str | None = Field(None, description="Of the account, for an emulator.")
     resource: str | None = Field(
         None, description="Key of the Dagster Azure Blob resource whose credentials are used."
@@ -75,7 +76,7 @@ class GcsTarget(_Folder):
     """A prefix in a bucket of Google Cloud Storage."""
 
     type: Literal["gcs"]
-    url: str = Field(pattern=r"^gs://[^/@]+", description="gs://bucket/prefix")
+    url: str = Field(pattern=r"^gs://[^/:@?#]+(/.*)?$", description="gs://bucket/prefix")
     project: str | None = Field(None, description="By default that of the credentials.")
     endpoint: str | None = Field(None, description="For an emulator or a private endpoint.")
 
@@ -84,7 +85,9 @@ class SageMakerTarget(_Folder):
     """An endpoint of Amazon SageMaker, made if it is missing and updated blue/green."""
 
     type: Literal["sagemaker"]
-    url: str = Field(pattern=r"^s3://[^/@]+", description="s3://bucket/prefix, for the model data.")
+    url: str = Field(
+        pattern=r"^s3://[^/:@?#]+(/.*)?$", description="s3://bucket/prefix, for the model data."
+    )
     image: str = Field(
         min_length=1,
         max_length=255,
@@ -143,7 +146,7 @@ class AzureMlTarget(_Folder):
 
     type: Literal["azure_ml"]
     url: str = Field(
-        pattern=r"^az://[^/@]+",
+        pattern=r"^az://[^/:@?#]+(/.*)?$",
         description="az://container/prefix, for the model data: the container of `datastore`.",
     )
     datastore: str = Field(
@@ -200,7 +203,16 @@ class CustomTarget(_Target):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(pattern=_CLASS)
+    type: str = Field(json_schema_extra={"pattern": CLASS_PATTERN})
+
+    @field_validator("type")
+    @classmethod
+    def _is_a_class(cls, type: str) -> str:
+        if not re.match(CLASS_PATTERN, type):
+            raise ValueError(
+                f"should be a class of yours, module:Class, or {', '.join(_KINDS[:-1])}"
+            )
+        return type
 
     @model_validator(mode="before")
     @classmethod
