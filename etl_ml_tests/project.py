@@ -17,6 +17,7 @@ import dagster as dg
 import polars as pl
 import yaml
 
+import etl_ml
 from etl_ml.lake import Lake, open_lake
 
 _numbers = count()
@@ -186,7 +187,9 @@ class Project:
 
     def environment(self, **extra: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("ETL_ML_LAKE", "DAGSTER_HOME")}
-        return kept | {"PYTHONPATH": str(self.root)} | extra
+        # With the etl_ml that is tested, wherever another one may be installed.
+        path = os.pathsep.join([str(self.root), str(Path(etl_ml.__file__).parents[1])])
+        return kept | {"PYTHONPATH": path} | extra
 
 
 def failure_message(result: dg.ExecuteInProcessResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ def aws_client(
     settings: StoreSettings | None,
     region: str | None,
     endpoint: str | None,
+    what: str,
     where: str,
 ) -> Any:
     """A boto3 client.
@@ -51,7 +53,7 @@ def aws_client(
     Parameters
     ----------
     settings : credentials, from a Dagster resource; None for the provider's chain
-    where : the target, for errors
+    what, where : the target, for errors
 
     Raises
     ------
@@ -63,7 +65,9 @@ def aws_client(
     from botocore.exceptions import BotoCoreError
 
     profile = settings.profile if settings else None
-    given: dict[str, Any] = {"region_name": region or (settings.region if settings else None)}
+    # boto3 itself knows AWS_DEFAULT_REGION alone; the other stores know both.
+    region = region or (settings.region if settings else None) or os.environ.get("AWS_REGION")
+    given: dict[str, Any] = {"region_name": region}
     if settings is not None and settings.key is not None:
         given["aws_access_key_id"] = settings.key
         given["aws_secret_access_key"] = settings.secret
@@ -73,7 +77,7 @@ def aws_client(
         session = boto3.Session(profile_name=profile, **given)
         return session.client(service, endpoint_url=endpoint, config=retries)
     except (BotoCoreError, ValueError) as error:
-        raise _unasked(error, service, where) from None
+        raise _unasked(error, what, where) from None
 
 
 @contextmanager
@@ -108,11 +112,14 @@ def _unasked(error: Exception, what: str, where: str) -> TargetError:
     if isinstance(error, e.NoCredentialsError | e.PartialCredentialsError):
         why, fix = "there are no credentials", _CREDENTIALS
     elif isinstance(error, e.NoRegionError | e.InvalidRegionError):
-        why, fix = "there is no such region", "set the target's region, or AWS_REGION"
+        why, fix = "there is no such region, or none", "set the target's region, or AWS_REGION"
     elif isinstance(error, e.ProfileNotFound):
         why, fix = "there is no such profile", "correct AWS_PROFILE, or the resource's profile_name"
     elif isinstance(error, network):
-        why, fix = "AWS cannot be reached", "look at the network, and the target's region"
+        why, fix = (
+            "AWS cannot be reached",
+            "look at the network, and the target's region and endpoint",
+        )
     elif isinstance(error, ValueError):
         why, fix = "the endpoint is no URL", "correct the target's endpoint"
     elif isinstance(error, e.ParamValidationError):

@@ -75,7 +75,7 @@ class SageMaker:
             section.url, settings, region=section.region, endpoint=own or section.endpoint
         )
         given: dict[str, Any] = {"settings": settings, "region": section.region}
-        given |= {"endpoint": section.endpoint, "where": self.url}
+        given |= {"endpoint": section.endpoint, "what": "sagemaker target", "where": self.url}
         self._control = aws_client("sagemaker", **given)
         self._runtime = aws_client("sagemaker-runtime", **given)
         self.url = f"sagemaker://{self._control.meta.region_name}/{self._name}"

@@ -195,5 +195,7 @@ def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
 
 
 def _first_line(error: Exception) -> str:
-    """Without the store's answer, which may hold headers and names of keys."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The cause, without the store's answer, which may hold headers and names of keys."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    _, _, cause = line.partition("  - ")
+    return f"{line.partition(':')[0]}: {cause}" if cause else line

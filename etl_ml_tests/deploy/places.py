@@ -47,10 +47,11 @@ class Place:
     ----------
     section : of `deployment.targets`
     read, write, names, remove : its objects, by names under its URL
-    served : the files of what is served for the pipeline `loans`
+    served : the files of what is served
     environment : for clients of it
     secrets : what may be shown nowhere
     front : what stands before the server, where something does
+    name : of the pipeline
     """
 
     section: dict[str, Any]
@@ -62,6 +63,7 @@ class Place:
     environment: dict[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     front: Any = None
+    name: str = "loans"
 
     @property
     def kind(self) -> str:
@@ -82,7 +84,7 @@ class Place:
         if self.served is not None:
             files = self.served()
             return opened(files) if files is not None else None
-        entries = sorted(n for n in self.names() if n.startswith("loans/champions/"))
+        entries = sorted(n for n in self.names() if n.startswith(f"{self.name}/champions/"))
         if not entries:
             return None
         return opened(self.files(json.loads(self.read(entries[-1]))["version"]))
@@ -94,7 +96,7 @@ class Place:
 
     def files(self, version: str) -> dict[str, bytes]:
         """The files of an uploaded package."""
-        folder = f"loans/models/{version}/"
+        folder = f"{self.name}/models/{version}/"
         if self.kind == "sagemaker":
             return unpacked(self.read(folder + NAME))
         found = [name for name in self.names() if name.startswith(folder)]
@@ -102,7 +104,7 @@ class Place:
 
     def change(self, version: str, files: Mapping[str, bytes | None]) -> None:
         """Change files of an uploaded package behind its back; None removes one."""
-        folder = f"loans/models/{version}/"
+        folder = f"{self.name}/models/{version}/"
         if self.kind == "sagemaker":
             kept = {**self.files(version), **files}
             self.write(folder + NAME, _packed({n: d for n, d in kept.items() if d is not None}))
@@ -292,6 +294,7 @@ def _azure_ml(request: pytest.FixtureRequest, tmp_path: Path, patch: pytest.Monk
             "subscription_id": SUBSCRIPTION,
             "resource_group": "group",
             "workspace": "space",
+            "endpoint_name": "loans",
             "image": "registry.azurecr.io/etl_ml:1",
         },
         **objects,
