@@ -214,6 +214,7 @@ def test_a_rollback_to_a_version_whose_files_are_gone_is_refused_and_named(
     assert done.returncode
     assert f"no package of version {FIRST} can be read: there is no manifest.json" in told(done)
     assert str(registry) in told(done)
+    assert "promote another one; `etl-ml models loans` shows them" in told(done)
     assert "dagster" not in told(done).lower()  # before a run is begun
     assert served(copy) == SECOND
     assert [e.version for e in Log(copy.lake, "loans").entries()] == [FIRST, SECOND]
