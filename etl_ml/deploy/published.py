@@ -8,7 +8,7 @@ from etl_ml.deploy.file import local_objects
 from etl_ml.deploy.publication import Publication
 from etl_ml.deploy.target import absolute
 from etl_ml.lake.stored_files import StoredFiles
-from etl_ml.lake.stores import StoreSettings, is_remote, open_store
+from etl_ml.lake.stores import StoreSettings, open_store
 from etl_ml.spec.error import EtlMlError
 
 _TYPES = {"s3": "s3", "az": "azure_blob", "gs": "gcs"}
@@ -27,8 +27,8 @@ def published(url: str, settings: StoreSettings | None = None) -> Publication:
     EtlMlError
         It is no such URL, or there are no credentials.
     """
-    scheme = url.partition("://")[0]
-    if not is_remote(url):
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme == "file":
         return Publication("file", local_objects(absolute(url, Path.cwd())), "")
     if scheme not in _TYPES:
         raise EtlMlError(
