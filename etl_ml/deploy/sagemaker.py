@@ -26,7 +26,7 @@ from etl_ml.deploy.aws import asking, aws_client
 from etl_ml.deploy.folder import Folder
 from etl_ml.deploy.package import Package, read_package
 from etl_ml.deploy.s3 import s3_objects
-from etl_ml.deploy.sample import sample_of
+from etl_ml.deploy.sample import Sample, sample_of
 from etl_ml.deploy.signing import TRUSTED_KEYS, trusted_keys
 from etl_ml.deploy.target import Pointer, TargetError, storing
 from etl_ml.lake.lake import version_name
@@ -105,6 +105,8 @@ class SageMaker:
 
     def point(self, pointer: Pointer) -> None:
         config = self._config(pointer)
+        package = read_package(self.uploaded(pointer.version))
+        sample = sample_of(package) if self._section.verify else None
         for _ in range(_CROSSINGS):
             before = self._settled()
             if before is not None:
@@ -120,7 +122,8 @@ class SageMaker:
             try:
                 if before is None or (before.config, before.status) != (config, "InService"):
                     self._serve(config, pointer.version, before)
-                self._ask(config, pointer.version, before)
+                if sample is not None:
+                    self._ask(sample, config, before)
             except _Crossed:
                 continue
             return
@@ -197,11 +200,8 @@ class SageMaker:
                     raise _Crossed from None
                 raise
 
-    def _ask(self, config: str, version: str, before: _Endpoint | None) -> None:
+    def _ask(self, sample: Sample, config: str, before: _Endpoint | None) -> None:
         """Let the endpoint answer the sample rows, and take it back where it does not."""
-        sample = sample_of(read_package(self.uploaded(version)))
-        if sample is None or not self._section.verify:
-            return
         try:
             with self._asking("the endpoint cannot be asked the sample rows"):
                 answer = self._runtime.invoke_endpoint(
@@ -220,15 +220,18 @@ class SageMaker:
             ) from None
 
     def _back(self, config: str, before: _Endpoint | None) -> str:
-        """Undo what brought the endpoint to a configuration; says what was done."""
-        if before is None:
-            with self._asking("the endpoint, which answers wrongly, cannot be deleted"):
-                self._control.delete_endpoint(EndpointName=self._name)
-            return "The endpoint was deleted; nothing is served there."
-        if before.config == config:
-            return f"The endpoint goes on serving {config}: it did before."
-        self._turn(before.config, before)
-        after = self._settled()
+        """Undo what brought the endpoint to a configuration; says what became of it."""
+        try:
+            if before is None:
+                with self._asking("the endpoint cannot be deleted"):
+                    self._control.delete_endpoint(EndpointName=self._name)
+                return "The endpoint was deleted; nothing is served there."
+            if before.config == config:
+                return f"The endpoint goes on serving {config}: it did before."
+            self._turn(before.config, before)
+            after = self._settled()
+        except TargetError as error:
+            return f"The endpoint could not be taken back: {error.what}"
         now = after.config if after else "nothing"
         return f"The endpoint was taken back, and serves {now}."
 
