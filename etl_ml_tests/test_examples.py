@@ -22,6 +22,15 @@ def test_there_is_one_for_each_source_and_each_destination() -> None:
     assert destinations == {"file", "mongodb", "sql", "dynamodb"}
 
 
+def test_there_is_one_for_each_target_in_a_cloud_and_for_ones_of_your_own() -> None:
+    attributes = [yaml.safe_load(path.read_text())["attributes"] for path in EXAMPLES]
+    targets = [to for one in attributes for to in one.get("deployment", {}).get("targets", [])]
+    assert {to["type"] for to in targets} == {
+        *("s3", "azure_blob", "gcs", "sagemaker", "azure_ml"),
+        *("http_registry:HttpRegistry", "cloud_run:CloudRun"),
+    }
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.parent.name)
 def test_an_example_loads(example: Path, project: Project) -> None:
     shutil.copytree(example.parent, project.package / "defs" / example.parent.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 
 from etl_ml.cli.materialize import find_project
-from etl_ml.deploy.package import open_package
+from etl_ml.deploy.package import UnreadablePackage, open_package
 from etl_ml.deploy.registry import before, champion
 from etl_ml.deploy.signing import SIGNING_KEY, TRUSTED_KEYS, new_keys
 from etl_ml.lake import version_name
@@ -21,7 +21,11 @@ def promote_version(pipeline: str, version: str, reason: str) -> None:
     """
     project = find_project()
     version = version_name(version)
-    open_package(project.lake(), pipeline, version)  # before Dagster is started
+    try:
+        open_package(project.lake(), pipeline, version)  # before Dagster is started
+    except UnreadablePackage as error:
+        error.fix = f"restore it, or promote another one; `etl-ml models {pipeline}` shows them"
+        raise
     config = {"promote": version, "reason": reason, "by": getpass.getuser()}
     project.materialize(pipeline, "deployed_model", config, f"{version} was not promoted.")
     now = champion(project.lake(), pipeline)

@@ -5,6 +5,7 @@ from etl_ml.deploy.package import Package, open_package, read_package
 from etl_ml.deploy.publication import Publication
 from etl_ml.deploy.published import published
 from etl_ml.deploy.registry import before, champion, champion_lineage, incumbent
+from etl_ml.deploy.sample import Sample, sample_of
 from etl_ml.deploy.target import Pointer, Target, TargetError, open_target
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Package",
     "Pointer",
     "Publication",
+    "Sample",
     "Target",
     "TargetError",
     "before",
@@ -24,4 +26,5 @@ __all__ = [
     "promote",
     "published",
     "read_package",
+    "sample_of",
 ]

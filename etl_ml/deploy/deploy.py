@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etl_ml.deploy.package import Package, open_package, pack
-from etl_ml.deploy.push import Question, behind, point, push
+from etl_ml.deploy.push import Question, point, push, see_whose_they_are
 from etl_ml.deploy.requirements import requirements
 from etl_ml.deploy.signature import signature
 from etl_ml.deploy.target import Pointer, Target
@@ -60,7 +60,13 @@ def deploy(
     ----------
     trained_model, evaluation, arrays, clean : versions that belong together
     run_id, by : for the log
+
+    Raises
+    ------
+    EtlMlError
+        A target cannot be asked what it serves, or another lake publishes there.
     """
+    see_whose_they_are(targets, Log(lake, pipeline.name))
     report = evaluation.read("evaluation_report.json")
     if not report["deployable"]:
         return _healed(lake, pipeline, targets, tuple(report["reasons"]))
@@ -76,9 +82,9 @@ def deploy(
     head = Log(lake, pipeline.name).head()
     if awaited and not (head and head.version == version):
         waits = f"approval is manual: etl-ml promote {pipeline.name} {version}"
-        return Deployment(
-            {"version": version, "champion": False, "targets": told, "reasons": [waits]}
-        )
+        done = _healed(lake, pipeline, targets, (waits,))
+        waiting = {"version": version, "champion": False, "targets": told}
+        return done if done.problem else Deployment(waiting | {"reasons": list(done.skipped)})
     compared = report["champion"]
     try:
         promotion = Log(lake, pipeline.name).promote(
@@ -113,7 +119,10 @@ def promote(
     ------
     UnreadablePackage, UntrustedPackage, MissingVersion
         The package, or what it is asked with, is gone or damaged.
+    TargetError
+        Another lake publishes to a target.
     """
+    see_whose_they_are(targets, Log(lake, pipeline.name))
     package = open_package(lake, pipeline.name, version)
     above = {**package.lineage, "trained_model": version}
     question = _question(
@@ -177,26 +186,32 @@ def _healed(
     head = Log(lake, pipeline.name).head() if targets else None
     if head is None:
         return Deployment(skipped=reasons)
-    late = behind(targets, _pointer(head))
+    pointer = _pointer(head)
+    late = [target for target in targets if target.current() != pointer]
     if late:
         done = promote(lake, pipeline, head.version, targets=late)
         if done.problem:
             return done
         places = ", ".join(target.url for target in late)
         reasons = (*reasons, f"{places}: brought up to the champion, {head.version}")
+    # Again also where it is served already: what was to follow on the pointer may be left to do.
+    still = point([target for target in targets if target not in late], pointer)
+    if still:
+        return Deployment(problem=_late(head.version, still))
     return Deployment(skipped=reasons)
 
 
 def _late(version: str, late: Mapping[str, str]) -> str:
     told = "\n".join(f"{url}: {why}" for url, why in late.items())
+    behind = "1 target is behind" if len(late) == 1 else f"{len(late)} targets are behind"
     return (
-        f"{version} is champion, but {len(late)} targets are behind; materialize deployed_model "
-        f"again when they answer.\n{told}"
+        f"{version} is champion, but {behind}; materialize deployed_model again when "
+        f"{'it answers' if len(late) == 1 else 'they answer'}.\n{told}"
     )
 
 
 def _pointer(promotion: Promotion) -> Pointer:
-    return Pointer(int(promotion.entry), promotion.version)
+    return Pointer(int(promotion.entry), promotion.version, promotion.at)
 
 
 def _question(

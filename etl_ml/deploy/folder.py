@@ -33,6 +33,10 @@ class PackageFolder(Protocol):
     def get(self, name: str, *, most: int | None = None) -> bytes | None:
         """A file's bytes, or None; raises `TooLarge` where it has more than `most`."""
 
+
+class NewFolder(PackageFolder, Protocol):
+    """Where a package is written to, file by file."""
+
     def put(self, name: str, data: bytes) -> None:
         """Write a whole file."""
 

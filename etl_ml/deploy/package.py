@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from etl_ml.deploy.folder import Folder, PackageFolder
+from etl_ml.deploy.folder import Folder, NewFolder, PackageFolder
 from etl_ml.deploy.signing import UntrustedPackage, sign, signed_by
 from etl_ml.lake import Lake
 from etl_ml.lake.backend import AlreadyExists, TooLarge
@@ -92,7 +92,7 @@ class Package:
             )
         return data
 
-    def copy(self, to: PackageFolder) -> Package:
+    def copy(self, to: NewFolder) -> Package:
         """The same package elsewhere, every file checked on the way; its manifest last."""
         for name, data in self.contents():
             to.put(name, data)
@@ -103,7 +103,7 @@ class Package:
         for name in self.files:
             yield name, self.read(name)
         for name in (SIGNATURE, MANIFEST):
-            if (data := self.folder.get(name, most=_MOST)) is not None:
+            if (data := _small(self.folder, name)) is not None:
                 yield name, data
 
     @cached_property
@@ -128,7 +128,7 @@ def pack(
         There is another package of this version already, which is left as it is.
     """
     folder = registry_folder(lake, pipeline, version)
-    stored = folder.get(MANIFEST, most=_MOST)
+    stored = manifest_of(folder)
     packed = _hashes(_parsed(stored, folder.url)) if stored is not None else None
     refs = []
     for name, content in files.items():
@@ -147,7 +147,7 @@ def pack(
     if stored is None:
         with suppress(AlreadyExists):  # another process packed the version meanwhile
             folder.create(MANIFEST, dump_json(manifest))
-        stored = folder.get(MANIFEST, most=_MOST)
+        stored = manifest_of(folder)
     if _substance(_parsed(stored, folder.url)) != _substance(manifest):
         raise UnreadablePackage(
             f"{pipeline}: version {version} is packed already, with other content.",
@@ -187,10 +187,27 @@ def read_package(folder: PackageFolder) -> Package:
     UntrustedPackage
         Its signature is missing where a key is configured, wrong, or by nobody who is trusted.
     """
-    data = folder.get(MANIFEST, most=_MOST)
+    data = manifest_of(folder)
     manifest = _parsed(data, folder.url)
-    signature = folder.get(SIGNATURE, most=_MOST)
+    signature = _small(folder, SIGNATURE)
     return Package(folder, manifest, signed_by(data or b"", signature, where=folder.url))
+
+
+def manifest_of(folder: PackageFolder) -> bytes | None:
+    """A package's manifest as it is stored, None where there is no package."""
+    return _small(folder, MANIFEST)
+
+
+def _small(folder: PackageFolder, name: str) -> bytes | None:
+    try:
+        return folder.get(name, most=_MOST)
+    except TooLarge as error:
+        raise UnreadablePackage(
+            f"{name} cannot be read: it has more than {_MOST:,} bytes.",
+            seen=f"{error.args[1]:,} bytes",
+            where=f"{folder.url}/{name}",
+            fix="materialize deployed_model again",
+        ) from None
 
 
 def _parsed(data: bytes | None, url: str) -> Mapping[str, Any]:
@@ -208,7 +225,7 @@ def _parsed(data: bytes | None, url: str) -> Mapping[str, Any]:
         _hashes(manifest), dict(manifest["lineage"]), manifest["pipeline"] + manifest["version"]
         if any("/" in path or path.startswith(".") for path in _hashes(manifest)):
             raise ValueError("it names files outside of its folder")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadablePackage(
             f"no package of version {name} can be read: {error}.",
             where=url,
@@ -232,6 +249,7 @@ __all__ = [
     "Package",
     "UnreadablePackage",
     "UntrustedPackage",
+    "manifest_of",
     "open_package",
     "pack",
     "read_package",

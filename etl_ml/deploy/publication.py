@@ -10,13 +10,12 @@ after a later one cannot take its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 
 from etl_ml.deploy.folder import Folder, Objects
-from etl_ml.deploy.package import Package, UnreadablePackage, read_package
-from etl_ml.deploy.target import Pointer, TargetError
-from etl_ml.lake.backend import AlreadyExists, Unreachable
+from etl_ml.deploy.package import MANIFEST, Package, UnreadablePackage, read_package
+from etl_ml.deploy.target import Pointer, TargetError, storing
+from etl_ml.lake.backend import AlreadyExists
 from etl_ml.lake.documents import dump_json
 from etl_ml.lake.lake import version_name
 
@@ -38,18 +37,25 @@ class Publication:
         self.url = f"{objects.url}/{self._prefix}" if self._prefix else objects.url
 
     def check(self) -> None:
-        with self._told("be written to"):
+        with self._told():
             self._objects.put(self._at(_PROBE), dump_json({"format": 1}))
 
     def upload(self, package: Package) -> None:
-        with self._told("take the package"):
-            package.copy(self.uploaded(package.version))
+        folder = self.uploaded(package.version)
+        for name, data in package.contents():
+            with self._told():
+                if name != MANIFEST:
+                    folder.put(name, data)
+                    continue
+                # One that came since it was looked for is left; the push says whose it is.
+                with suppress(AlreadyExists):
+                    folder.create(name, data)
 
     def uploaded(self, version: str) -> Folder:
         return Folder(self._objects, self._at(f"models/{version}"))
 
     def current(self) -> Pointer | None:
-        with self._told("be read"):
+        with self._told():
             names = self._objects.objects(self._at("champions"))
             entries = [name for name in names if name.endswith(".json")]
             if not entries:
@@ -58,7 +64,7 @@ class Publication:
             data = self._objects.get(name) or b""
         try:
             said = json.loads(data)
-            return Pointer(int(said["entry"]), str(said["version"]))
+            return Pointer(int(said["entry"]), str(said["version"]), str(said["at"]))
         except (ValueError, KeyError, TypeError) as error:
             raise TargetError(
                 f"{name} is damaged: {error}.",
@@ -68,18 +74,16 @@ class Publication:
 
     def point(self, pointer: Pointer) -> None:
         name = self._at(f"champions/{version_name(pointer.entry)}.json")
-        with self._told("move its pointer"):
-            try:
+        try:
+            with self._told():
                 self._objects.create(name, dump_json(vars(pointer)))
-            except AlreadyExists:
-                found = json.loads(self._objects.get(name) or b"{}")
-                if found != vars(pointer):
-                    raise TargetError(
-                        f"entry {pointer.entry} is of version {found.get('version')} there, "
-                        f"and of {pointer.version} here: another lake publishes to this place.",
-                        where=self.url,
-                        fix="give each lake a URL of its own",
-                    ) from None
+        except AlreadyExists:
+            raise TargetError(
+                f"{self.type} target: entry {pointer.entry} is another one there: another lake "
+                "publishes to this place.",
+                where=self.url,
+                fix="give each lake a URL of its own",
+            ) from None
 
     def champion(self) -> Package | None:
         """The package that is served now; None before the first.
@@ -103,16 +107,5 @@ class Publication:
     def _at(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise TargetError(
-                f"{self.type} target cannot {what}: {error.strerror or error}.",
-                where=self.url,
-                fix="make room, or give this user the right to write there",
-            ) from None
-        except Unreachable as error:
-            error.where = self.url
-            raise
+    def _told(self) -> AbstractContextManager[None]:
+        return storing(self.type, self.url)

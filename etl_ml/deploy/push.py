@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etl_ml.deploy.package import Package, read_package
+from etl_ml.deploy.package import Package, manifest_of, read_package
 from etl_ml.deploy.target import Pointer, Target, TargetError
-from etl_ml.deploy.verify import TOLERANCE, largest_difference
+from etl_ml.deploy.verify import TOLERANCE, OtherAnswers, largest_difference
+from etl_ml.lake import Log
 from etl_ml.spec.error import EtlMlError
 
 if TYPE_CHECKING:
@@ -51,10 +52,6 @@ class Question:
         return found
 
 
-class OtherAnswers(EtlMlError):
-    """A package that does not answer as it did in training."""
-
-
 def push(package: Package, targets: Sequence[Target], question: Question) -> list[dict[str, Any]]:
     """Upload a package to all targets, read it back and ask it; no pointer moves.
 
@@ -70,27 +67,63 @@ def push(package: Package, targets: Sequence[Target], question: Question) -> lis
     """
     for target in targets:
         target.check()
+        _see_that_it_is_free(target, package)
     told = []
     for target in targets:
         target.upload(package)
         there = read_package(target.uploaded(package.version))
         if dict(there.manifest) != dict(package.manifest):
-            raise TargetError(
-                f"version {package.version} at the {target.type} target is another package.",
-                where=there.url,
-                fix="remove it there, or give each lake a URL of its own",
-            )
-        for name in there.files:
-            there.read(name)
+            raise _taken(target, package.version)
         told.append(
             {
                 "type": target.type,
                 "url": target.url,
                 "verified": True,
+                # Every file is read back, and its hash checked, on the way to the fresh process.
                 "max_abs_difference": question.difference(there),
             }
         )
     return told
+
+
+def _see_that_it_is_free(target: Target, package: Package) -> None:
+    """Nothing of another lake's package is overwritten, not even for a moment."""
+    there = manifest_of(target.uploaded(package.version))
+    if there is not None and there != manifest_of(package.folder):
+        raise _taken(target, package.version)
+
+
+def _taken(target: Target, version: str) -> TargetError:
+    return TargetError(
+        f"version {version} at the {target.type} target is another package.",
+        where=target.uploaded(version).url,
+        fix="give each lake a URL of its own; if it is damaged there, remove it first",
+    )
+
+
+def see_whose_they_are(targets: Sequence[Target], log: Log) -> None:
+    """See that whatever the targets serve, this lake has put there.
+
+    Raises
+    ------
+    TargetError
+        One serves what is not in the log: another lake publishes there.
+    """
+    # Before the log: a pointer only follows its entry.
+    served = [(target, target.current()) for target in targets]
+    for target, pointer in served:
+        if pointer is None:
+            continue
+        entry = log.entry(pointer.entry)
+        if entry is None or Pointer(pointer.entry, entry.version, entry.at) != pointer:
+            raise TargetError(
+                f"the {target.type} target serves version {pointer.version} as entry "
+                f"{pointer.entry} of a log of champions that is not this lake's: another lake "
+                "publishes there.",
+                where=target.url,
+                fix="give each lake a URL of its own; a lake that was restored from a copy needs "
+                "the newer entries of its registry/log",
+            )
 
 
 def point(targets: Sequence[Target], pointer: Pointer) -> Mapping[str, str]:
@@ -105,7 +138,7 @@ def point(targets: Sequence[Target], pointer: Pointer) -> Mapping[str, str]:
                     f"it still serves {now.version if now else 'nothing'}.",
                     fix="materialize deployed_model again",
                 )
-            if now.entry == pointer.entry and now.version != pointer.version:
+            if now.entry == pointer.entry and now != pointer:
                 raise TargetError(
                     f"entry {now.entry} there is of version {now.version}.",
                     fix="give each lake a URL of its own",
@@ -113,26 +146,3 @@ def point(targets: Sequence[Target], pointer: Pointer) -> Mapping[str, str]:
         except EtlMlError as error:
             behind[target.url] = str(error)
     return behind
-
-
-def behind(targets: Sequence[Target], pointer: Pointer) -> list[Target]:
-    """The targets that serve an earlier champion than the registry's, or none.
-
-    Raises
-    ------
-    TargetError
-        One is ahead of the registry: another lake publishes there.
-    """
-    late = []
-    for target in targets:
-        now = target.current()
-        if now is not None and now.entry > pointer.entry:
-            raise TargetError(
-                f"the {target.type} target is at entry {now.entry}, and this lake's log of "
-                f"champions at {pointer.entry}: another lake publishes there.",
-                where=target.url,
-                fix="give each lake a URL of its own",
-            )
-        if now != pointer:
-            late.append(target)
-    return late

@@ -6,7 +6,8 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -32,7 +33,7 @@ def requirements(stored: bytes, also: Iterable[str] = ()) -> str:
     stored : the skops file, whose types tell which libraries it needs
     also : further distributions
     """
-    provided = metadata.packages_distributions()
+    provided = _provided()
     named = {name for module in _modules(stored) for name in provided.get(module, ())}
     wanted = {canonicalize_name(name): name for name in (*named, *also, *_NEEDED)}
     return "".join(f"{name}=={metadata.version(name)}\n" for _, name in sorted(wanted.items()))
@@ -57,7 +58,7 @@ def _named(node: Any) -> Iterator[str]:
 
 
 def confine(text: str) -> None:
-    """From here on this process imports nothing but these requirements and what they require.
+    """From here on this process finds no library but these requirements and what they require.
 
     Parameters
     ----------
@@ -81,13 +82,20 @@ def confine(text: str) -> None:
             fix="install what the package's requirements.txt says",
         )
     allowed = _closure([requirement.name for requirement in pinned])
-    provided = metadata.packages_distributions()
     hidden = {
         module
-        for module, names in provided.items()
+        for module, names in _provided().items()
         if not any(canonicalize_name(name) in allowed for name in names)
     }
     sys.meta_path[:] = [_Confined(hidden, tuple(sys.meta_path))]
+    for name in [name for name in sys.modules if name.partition(".")[0] in hidden]:
+        del sys.modules[name]  # it was imported on the way here, and would be found there
+
+
+@cache
+def _provided() -> Mapping[str, Sequence[str]]:
+    """Distributions by top-level module; it reads the files of all that is installed."""
+    return metadata.packages_distributions()
 
 
 def _installed(name: str) -> str | None:

@@ -14,13 +14,15 @@ def s3_target(
     section: S3Target, pipeline: str, settings: StoreSettings | None = None
 ) -> Publication:
     """Publishes to a prefix in a bucket, which must exist."""
+    objects = s3_objects(section.url, settings, region=section.region, endpoint=section.endpoint)
+    return Publication("s3", objects, pipeline)
+
+
+def s3_objects(
+    url: str, settings: StoreSettings | None, *, region: str | None, endpoint: str | None
+) -> StoredFiles:
+    """The objects under `s3://bucket/prefix`; region and endpoint before those of the settings."""
     given = settings or StoreSettings()
-    store, prefix = open_store(
-        section.url,
-        replace(
-            given,
-            endpoint=section.endpoint or given.endpoint,
-            region=section.region or given.region,
-        ),
-    )
-    return Publication("s3", StoredFiles(section.url, store, prefix), pipeline)
+    given = replace(given, region=region or given.region, endpoint=endpoint or given.endpoint)
+    store, prefix = open_store(url, given)
+    return StoredFiles(url, store, prefix)

@@ -1,9 +1,9 @@
 """Packages are signed: Ed25519 (RFC 8032) over the bytes of the manifest, which has all hashes.
 
-`ETL_ML_SIGNING_KEY` is the private key of who packs: the base64 of its 32 bytes, or a PEM (PKCS 8)
-or the path of one. `ETL_ML_TRUSTED_KEYS` are the public keys that a reader accepts, base64 of 32
-bytes each, with commas between; who signs trusts the own key. Where neither is set, packages need
-no signature.
+`ETL_ML_SIGNING_KEY` is the private key of who packs: the base64 of its 32 bytes, or a PEM (PKCS 8),
+or the path of a file with either. `ETL_ML_TRUSTED_KEYS` are the public keys that a reader accepts,
+base64 of 32 bytes each, with commas between; who signs trusts the own key. Where neither is set,
+packages need no signature.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def signed_by(manifest: bytes, signature: bytes | None, *, where: str) -> str | 
         found = json.loads(signature)
         key, said = str(found["key"]), _bytes(found["signature"])
         Ed25519PublicKey.from_public_bytes(_bytes(key)).verify(said, manifest)
-    except (ValueError, KeyError, TypeError, InvalidSignature):
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidSignature):
         raise UntrustedPackage(
             "the package's signature is not of its manifest: one of the two was changed.",
             where=where,
@@ -124,6 +124,7 @@ def trusted_keys() -> frozenset[str]:
 
 
 def _signing_key() -> Ed25519PrivateKey | None:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -132,14 +133,14 @@ def _signing_key() -> Ed25519PrivateKey | None:
         return None
     try:
         if "-----" not in given and len(given) <= 4096 and Path(given).is_file():
-            given = Path(given).read_text()
+            given = Path(given).read_text().strip()
         if "-----" in given:
             key = load_pem_private_key(given.encode(), password=None)
             if isinstance(key, Ed25519PrivateKey):
                 return key
         else:
             return Ed25519PrivateKey.from_private_bytes(_bytes(given))
-    except (ValueError, TypeError, OSError):
+    except (ValueError, TypeError, OSError, UnsupportedAlgorithm):
         pass
     raise UnusableKey("it holds no Ed25519 private key.", where=SIGNING_KEY, fix=_FIX)
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etl_ml.deploy.folder import PackageFolder
-from etl_ml.spec.deployment import AzureBlobTarget, CustomTarget, FileTarget, S3Target
+from etl_ml.lake.backend import Unreachable
+from etl_ml.lake.parquet_file import DiskFull
+from etl_ml.spec.deployment import (
+    AzureBlobTarget,
+    AzureMlTarget,
+    CustomTarget,
+    FileTarget,
+    GcsTarget,
+    S3Target,
+    SageMakerTarget,
+)
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.transform.named import find_named
 
@@ -23,10 +35,14 @@ class TargetError(EtlMlError):
 
 @dataclass(frozen=True)
 class Pointer:
-    """What a target serves: `version`, since entry `entry` of the registry's log."""
+    """What a target serves: `version`, since entry `entry` of the registry's log.
+
+    `at` is that entry's time, by which one lake's entries are told from another's.
+    """
 
     entry: int
     version: str
+    at: str = ""
 
 
 class Target(Protocol):
@@ -60,6 +76,17 @@ class Target(Protocol):
         """Serve an uploaded version, unless a later entry is served already."""
 
 
+@contextmanager
+def storing(type: str, url: str) -> Iterator[None]:
+    """Say of a store's refusal which target it is of."""
+    try:
+        yield
+    except (DiskFull, Unreachable, TargetError) as error:
+        raise TargetError(
+            f"{type} target: {error.what}", seen=error.seen, where=url, fix=error.fix
+        ) from None
+
+
 def open_target(
     section: Any, pipeline: str, *, base: Path = Path(), settings: StoreSettings | None = None
 ) -> Target:
@@ -85,10 +112,22 @@ def open_target(
         from etl_ml.deploy.s3 import s3_target
 
         return s3_target(section, pipeline, settings)
-    assert isinstance(section, AzureBlobTarget)
-    from etl_ml.deploy.azure_blob import azure_blob_target
+    if isinstance(section, AzureBlobTarget):
+        from etl_ml.deploy.azure_blob import azure_blob_target
 
-    return azure_blob_target(section, pipeline, settings)
+        return azure_blob_target(section, pipeline, settings)
+    if isinstance(section, GcsTarget):
+        from etl_ml.deploy.gcs import gcs_target
+
+        return gcs_target(section, pipeline)
+    if isinstance(section, SageMakerTarget):
+        from etl_ml.deploy.sagemaker import SageMaker
+
+        return SageMaker(section, pipeline, settings)
+    assert isinstance(section, AzureMlTarget)
+    from etl_ml.deploy.azure_ml import AzureMl
+
+    return AzureMl(section, pipeline, settings)
 
 
 def _custom(section: CustomTarget, pipeline: str) -> Target:

@@ -34,6 +34,10 @@ class NotLoadable(EtlMlError):
     """A package that a fresh process could not load or ask."""
 
 
+class OtherAnswers(EtlMlError):
+    """A package that does not answer as it did in training."""
+
+
 def largest_difference(
     package: Package,
     rows: pl.DataFrame,

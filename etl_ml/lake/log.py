@@ -48,10 +48,16 @@ class Log:
         """All entries, or the last ones, oldest first."""
         names = [name for name in self._backend.objects(self._prefix) if name.endswith(".json")]
         chosen = names[-last:] if last is not None else names
-        return [self._entry(f"{self._prefix}/{name}") for name in chosen]
+        found = [f"{self._prefix}/{name}" for name in chosen]
+        return [self._parsed(name, self._backend.get(name) or b"") for name in found]
 
-    def _entry(self, name: str) -> Promotion:
-        data = self._backend.get(name) or b""
+    def entry(self, number: int) -> Promotion | None:
+        """One entry by its number, or None."""
+        name = f"{self._prefix}/{version_name(number)}.json"
+        data = self._backend.get(name)
+        return self._parsed(name, data) if data is not None else None
+
+    def _parsed(self, name: str, data: bytes) -> Promotion:
         try:
             return Promotion(**json.loads(data))
         except (ValueError, TypeError) as error:

@@ -276,7 +276,7 @@ def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
         return None
     if any(mark in text for mark in _NO_BUCKET):
         why = "there is no such bucket or container"
-        return Unreachable, why, "create it, or correct the lake's URL"
+        return Unreachable, why, "create it, or correct the URL"
     if any(mark in text for mark in _ELSEWHERE):
         return Unreachable, "the bucket is in another region", "set AWS_REGION to the bucket's"
     if any(mark in text for mark in _EXPIRED):
@@ -297,6 +297,8 @@ def explained(error: Exception) -> tuple[type[Unreachable], str, str] | None:
 
 
 def _first_line(error: Exception) -> str:
-    """Without the store's answer, which may hold headers and names of keys, and without queries."""
+    """The cause, without queries and without the store's answer, which may hold names of keys."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return re.sub(r"\?[^ ]*|^Generic \w+ error: |Error performing list request: ", "", line)
+    _, _, cause = line.partition("  - ")
+    told = f"{line.partition(':')[0]}: {cause}" if cause else line
+    return re.sub(r"\?[^ ]*|^Generic \w+ error: |Error performing list request: ", "", told)

@@ -20,7 +20,7 @@ from etl_ml.orchestration.predictions import build_predictions
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.orchestration.step_tags import run_tags
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
-from etl_ml.spec.deployment import CLASS
+from etl_ml.spec.deployment import CLASS, CLASS_PATTERN
 from etl_ml.spec.template import rendered
 
 
@@ -134,8 +134,10 @@ def _told_apart(schema: Any) -> Any:
         kinds.append({"type": "string", "pattern": ":"})
         cases.append(_case({"pattern": ":"}, mapping[CLASS]))
     kept = {key: value for key, value in told.items() if key not in ("oneOf", "discriminator")}
-    return kept | {
-        "type": ["object", "string"] if CLASS in mapping else "object",
+    alone = {"pattern": CLASS_PATTERN} if CLASS in mapping else {}
+    return {
+        **(kept | alone),
+        "type": ["object", "string"] if alone else "object",
         "required": ["type"],
         "properties": {"type": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}},
         "allOf": cases,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from etl_ml.spec.stream import Stream
 
 CLASS = "module:Class"
 """Stands for every type that is a class of the user's."""
-_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+CLASS_PATTERN = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 class _Target(Section):
@@ -54,7 +55,7 @@ class S3Target(_Folder):
     """A prefix in a bucket of S3, or of what is compatible with it."""
 
     type: Literal["s3"]
-    url: str = Field(pattern=r"^s3://[^/@]+", description="s3://bucket/prefix")
+    url: str = Field(pattern=r"^s3://[^/:@?#]+(/.*)?$", description="s3://bucket/prefix")
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with S3.")
     resource: str | None = Field(
@@ -66,11 +67,137 @@ class AzureBlobTarget(_Folder):
     """A prefix in a container of Azure Blob Storage."""
 
     type: Literal["azure_blob"]
-    url: str = Field(pattern=r"^az://[^/@]+", description="az://container/prefix")
+    url: str = Field(pattern=r"^az://[^/:@?#]+(/.*)?$", description="az://container/prefix")
     endpoint: str | None = Field(None, description="Of the account, for an emulator.")
     resource: str | None = Field(
         None, description="Key of the Dagster Azure Blob resource whose credentials are used."
     )
+
+
+class GcsTarget(_Folder):
+    """A prefix in a bucket of Google Cloud Storage."""
+
+    type: Literal["gcs"]
+    url: str = Field(pattern=r"^gs://[^/:@?#]+(/.*)?$", description="gs://bucket/prefix")
+    project: str | None = Field(None, description="By default that of the credentials.")
+    endpoint: str | None = Field(None, description="For an emulator or a private endpoint.")
+
+
+class SageMakerTarget(_Folder):
+    """An endpoint of Amazon SageMaker, made if it is missing and updated blue/green."""
+
+    type: Literal["sagemaker"]
+    url: str = Field(
+        pattern=r"^s3://[^/:@?#]+(/.*)?$", description="s3://bucket/prefix, for the model data."
+    )
+    image: str = Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^\S+$",
+        description="In ECR, of a container that runs `etl-ml serve`.",
+    )
+    role_arn: str = Field(
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$",
+        description="What the container runs as: it reads the model data and pulls the image.",
+    )
+    endpoint_name: str | None = Field(
+        None,
+        max_length=63,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
+        description="By default the pipeline's name.",
+    )
+    instance_type: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    instance_count: int = Field(1, ge=1, le=100)
+    variant: str = Field(
+        "AllTraffic",
+        max_length=63,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
+        description="Name of the production variant.",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, max_length=90, description="Of the container; nothing secret."
+    )
+    verify: bool = Field(
+        True,
+        description="Ask the endpoint the sample rows once it is in service; false for an image "
+        "of your own that speaks another protocol.",
+    )
+    alarms: tuple[str, ...] = Field(
+        (), max_length=10, description="CloudWatch alarms that roll an update back."
+    )
+    bake_seconds: int = Field(
+        300, ge=0, le=3600, description="How long the alarms are watched after the traffic moved."
+    )
+    wait_seconds: int = Field(
+        1800, ge=1, le=28_800, description="How long an update is waited for."
+    )
+    tags: dict[str, str] = Field(default_factory=dict, max_length=45)
+    region: str | None = Field(None, description="By default the provider's chain.")
+    endpoint: str | None = Field(None, description="Of an emulator of SageMaker and S3.")
+    resource: str | None = Field(
+        None, description="Key of the Dagster S3 resource whose credentials are used."
+    )
+
+    @property
+    def display(self) -> str:
+        return f"SageMaker endpoint {self.endpoint_name or 'of the pipeline'}, {self.url}"
+
+
+class AzureMlTarget(_Folder):
+    """A managed online endpoint of Azure Machine Learning, made if it is missing."""
+
+    type: Literal["azure_ml"]
+    url: str = Field(
+        pattern=r"^az://[^/:@?#]+(/.*)?$",
+        description="az://container/prefix, for the model data: the container of `datastore`.",
+    )
+    datastore: str = Field(
+        "workspaceblobstore", min_length=1, description="Of the workspace, over url's container."
+    )
+    subscription_id: str = Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+    resource_group: str = Field(min_length=1, max_length=90, pattern=r"^[\w.()-]+$")
+    workspace: str = Field(min_length=3, max_length=33, pattern=r"^[\w-]+$")
+    image: str = Field(
+        min_length=1,
+        pattern=r"^\S+$",
+        description="In the workspace's registry, of a container that runs `etl-ml serve`.",
+    )
+    endpoint_name: str | None = Field(
+        None,
+        min_length=3,
+        max_length=32,
+        pattern=r"^[a-zA-Z](-*[a-zA-Z0-9])+$",
+        description="By default the pipeline's name; one of its kind in the Azure region.",
+    )
+    instance_type: str = Field("Standard_DS3_v2", pattern=r"^Standard_\w+$")
+    instance_count: int = Field(1, ge=1, le=50)
+    concurrent_requests: int = Field(100, ge=1, description="That one instance works on at once.")
+    port: int = Field(8080, ge=1, le=65_535, description="That the container listens on.")
+    environment: dict[str, str] = Field(
+        default_factory=dict, max_length=90, description="Of the container; nothing secret."
+    )
+    auth_mode: Literal["key", "aml_token", "aad_token"] = Field(
+        "key", description="How whoever asks the endpoint says who they are."
+    )
+    verify: bool = Field(
+        True,
+        description="Ask a deployment the sample rows before it gets traffic; false for an image "
+        "of your own that speaks another protocol.",
+    )
+    wait_seconds: int = Field(
+        1800, ge=1, le=14_400, description="How long a change of the endpoint is waited for."
+    )
+    tags: dict[str, str] = Field(default_factory=dict, max_length=40)
+    endpoint: str | None = Field(None, description="Of the storage account, for an emulator.")
+    resource: str | None = Field(
+        None,
+        description="Key of the Dagster Azure Blob resource whose credentials the model data is "
+        "stored with; for all else the provider's chain.",
+    )
+
+    @property
+    def display(self) -> str:
+        return f"Azure ML endpoint {self.workspace}/{self.endpoint_name or 'of the pipeline'}"
 
 
 class CustomTarget(_Target):
@@ -78,7 +205,16 @@ class CustomTarget(_Target):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(pattern=_CLASS)
+    type: str = Field(json_schema_extra={"pattern": CLASS_PATTERN})
+
+    @field_validator("type")
+    @classmethod
+    def _is_a_class(cls, type: str) -> str:
+        if not re.match(CLASS_PATTERN, type):
+            raise ValueError(
+                f"should be a class of yours, module:Class, or {', '.join(_KINDS[:-1])}"
+            )
+        return type
 
     @model_validator(mode="before")
     @classmethod
@@ -107,7 +243,7 @@ def _kind(target: Any) -> str | None:
     return CLASS if isinstance(kind, str) and ":" in kind else kind
 
 
-_KINDS = ("file", "s3", "azure_blob", CLASS)
+_KINDS = ("file", "s3", "azure_blob", "gcs", "sagemaker", "azure_ml", CLASS)
 
 
 def _told_apart(schema: dict[str, Any]) -> None:
@@ -121,6 +257,9 @@ DeploymentTarget = Annotated[
     Annotated[FileTarget, Tag("file")]
     | Annotated[S3Target, Tag("s3")]
     | Annotated[AzureBlobTarget, Tag("azure_blob")]
+    | Annotated[GcsTarget, Tag("gcs")]
+    | Annotated[SageMakerTarget, Tag("sagemaker")]
+    | Annotated[AzureMlTarget, Tag("azure_ml")]
     | Annotated[CustomTarget, Tag(CLASS)],
     Discriminator(_kind),
     Field(json_schema_extra=_told_apart),

@@ -16,28 +16,20 @@ import numpy as np
 import pytest
 from skops.io import dumps
 
-from etl_ml.deploy import champion, deploy, incumbent, open_package
+from etl_ml.deploy import champion, incumbent, open_package
 from etl_ml.deploy.deploy import Deployment
 from etl_ml.deploy.package import UnreadablePackage, pack, registry_folder
 from etl_ml.deploy.requirements import requirements
 from etl_ml.deploy.signature import signature
 from etl_ml.lake import Lake, Log, open_lake
 from etl_ml.lake.estimator import UntrustedModel, dump_estimator
-from etl_ml.spec import Pipeline
 from etl_ml.train import load_model
 from etl_ml.transform import rows_of
 from etl_ml_tests.conftest import make_pipeline
+from etl_ml_tests.deploy.models import answering, run, versions
 from etl_ml_tests.project import ATTRIBUTES, loans
-from etl_ml_tests.train.stages import Versions, fit, judge, prepare
+from etl_ml_tests.train.stages import judge
 
-ASSETS = (
-    "raw_data",
-    "validated_data",
-    "clean_data",
-    "transformed_arrays",
-    "trained_model",
-    "model_evaluation",
-)
 FILES = {
     "model.skops",
     "model.onnx",
@@ -51,48 +43,6 @@ FILES = {
 }
 
 
-def run(lake: Lake, made: Versions, pipeline: Pipeline | None = None) -> Deployment:
-    return deploy(
-        lake,
-        pipeline or make_pipeline(),
-        made["trained_model"],
-        made["model_evaluation"],
-        made["transformed_arrays"],
-        made["clean_data"],
-        run_id="run",
-    )
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with two evaluated models and no champion; only read it."""
-    lake = open_lake(tmp_path_factory.mktemp("deploy") / "lake")
-    arrays = prepare(lake, make_pipeline(), loans())
-    for _ in range(2):
-        judge(lake, make_pipeline(), fit(lake, make_pipeline(), arrays))
-    return Path(lake.url)
-
-
-@pytest.fixture(scope="module")
-def deployed(judged: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Deployment]:
-    """The same lake with the first model deployed; only read it."""
-    home = tmp_path_factory.mktemp("deployed") / "lake"
-    shutil.copytree(judged, home)
-    lake = open_lake(home)
-    return home, run(lake, versions(lake))
-
-
-def versions(lake: Lake, number: int = 1) -> Versions:
-    last = ("trained_model", "model_evaluation")
-    return {a: lake.open("loans", a, number if a in last else 1) for a in ASSETS}
-
-
-@pytest.fixture
-def fresh(judged: Path, tmp_path: Path) -> Lake:
-    shutil.copytree(judged, tmp_path / "copy")
-    return open_lake(tmp_path / "copy")
-
-
 @pytest.fixture
 def after(deployed: tuple[Path, Deployment], tmp_path: Path) -> Lake:
     shutil.copytree(deployed[0], tmp_path / "copy")
@@ -101,12 +51,6 @@ def after(deployed: tuple[Path, Deployment], tmp_path: Path) -> Lake:
 
 def package_folder(lake: Lake) -> Path:
     return Path(lake.url) / "loans" / "registry" / "models" / "0000000001"
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, difference: float) -> None:
-    """Spare the fresh process where it is not what is tested."""
-    module = sys.modules["etl_ml.deploy.push"]
-    monkeypatch.setattr(module, "largest_difference", lambda *_: difference)
 
 
 def test_a_deployed_model_is_champion_and_its_package_is_whole(
@@ -339,7 +283,7 @@ def test_a_champion_that_changed_meanwhile_stays_and_judging_again_helps(
 _RIVAL = """
 import sys
 from etl_ml.lake import open_lake
-from etl_ml_tests.deploy.test_deploy import run, versions
+from etl_ml_tests.deploy.models import run, versions
 lake = open_lake(sys.argv[1])
 done = run(lake, versions(lake, int(sys.argv[2])))
 print("champion" if done.report else "skipped" if done.skipped else done.problem)

@@ -51,6 +51,19 @@ class Gcs(Server):
         query = urllib.parse.urlencode({"uploadType": "media", "name": name})
         self._post(f"/upload/storage/v1/b/{bucket}/o?{query}", data)
 
+    def files(self, bucket: str, prefix: str) -> dict[str, bytes]:
+        """The objects under a prefix."""
+        url = f"{self.url}/storage/v1/b/{bucket}/o"
+        listed = f"{url}?prefix={urllib.parse.quote(prefix, safe='')}"
+        with urllib.request.urlopen(listed, timeout=10) as answer:
+            names = [item["name"] for item in json.load(answer).get("items", [])]
+        found = {}
+        for name in names:
+            media = f"{url}/{urllib.parse.quote(name, safe='')}?alt=media"
+            with urllib.request.urlopen(media, timeout=10) as answer:
+                found[name.removeprefix(prefix)] = answer.read()
+        return found
+
     def _post(self, path: str, body: bytes) -> None:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, body, headers, method="POST")

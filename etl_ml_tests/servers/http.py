@@ -39,11 +39,13 @@ def as_json(value: Any, status: int = 200, **headers: str) -> Answer:
 class Http:
     """Routes by path, and every request in the order of arrival.
 
-    Without a route a path is 404. A `Content-Length` larger than the body is a body cut short.
+    A path without a route is for `fallback`, which says 404. A `Content-Length` larger than the
+    body is a body cut short.
     """
 
     routes: dict[str, Route] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    fallback: Route = lambda request: (404, {}, b"")
 
     def __post_init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -65,8 +67,7 @@ class Http:
 
     def _answer(self, request: Request) -> Answer:
         self.requests.append(request)
-        route = self.routes.get(request.path)
-        return route(request) if route else (404, {}, b"")
+        return self.routes.get(request.path, self.fallback)(request)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         outer = self

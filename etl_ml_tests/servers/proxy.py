@@ -11,6 +11,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
+from etl_ml_tests.servers.http import Answer, Request
+
 Fault = Literal["500", "503", "reset", "lost", "expired"] | float | None
 """`lost`: the request arrives, its answer does not. A number: seconds without an answer."""
 
@@ -20,12 +22,14 @@ _EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Me
 class Proxy:
     """Forwards to a port of 127.0.0.1; `fault` says what becomes of each request.
 
-    `requests` has method and path of all that came, the broken ones included.
+    `own` may answer in the server's place. `requests` has method and path of all that came, the
+    broken ones included.
     """
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.fault: Callable[[str, str], Fault] = lambda method, path: None
+        self.own: Callable[[Request], Answer | None] = lambda request: None
         self.requests: list[tuple[str, str]] = []
         proxy = self
 
@@ -60,6 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         elif fault == "expired":
             self._answer(400, [("Content-Type", "application/xml")], _EXPIRED)
+            return
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        own = self.owner.own(Request(self.command, self.path, {}, headers, body))
+        if own is not None and fault != "lost":
+            self._answer(own[0], list(own[1].items()), own[2])
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.owner.target, timeout=60)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

@@ -128,7 +128,7 @@ def test_the_json_schema_is_small_and_names_every_key() -> None:
     schema = Pipeline.model_json_schema()
     assert set(schema["properties"]) == set(Pipeline.model_fields)
     assert schema["additionalProperties"] is False
-    assert len(json.dumps(schema)) < 60_000
+    assert len(json.dumps(schema)) < 70_000
 
 
 def test_the_target_is_a_column_of_the_contract() -> None:
