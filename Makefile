@@ -68,6 +68,10 @@ format: $(VENV)/.dev ## format, and mend what can be mended without thinking
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+.PHONY: schema
+schema: $(VENV)/.dev ## make the JSON schema of a pipeline anew, after a change of its models
+	$(BIN)/python -m etl_ml.spec.json_schema
+
 .PHONY: lock
 lock: ## resolve the dependencies of pyproject.toml anew; LOCK_FLAGS=--upgrade takes newer versions
 	@test -x $(BIN)/uv || $(MAKE) $(VENV)/.dev

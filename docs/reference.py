@@ -52,6 +52,8 @@ def _type(field: dict[str, Any]) -> str:
     for union in ("anyOf", "oneOf"):
         if union in field:
             return " or ".join(dict.fromkeys(_type(each) for each in field[union]))
+    if cases := [case["then"] for case in field.get("allOf", []) if "then" in case]:
+        return " or ".join(map(_type, cases))
     if field.get("type") == "array":
         return f"list of {_type(field.get('items', {})) or 'anything'}"
     if field.get("type") == "object" and "additionalProperties" in field:

@@ -12,9 +12,9 @@ SCHEMA_FILE = Path(".etl_ml/pipeline.schema.json")
 
 def pipeline_schema() -> dict[str, Any]:
     """The JSON schema of a whole `defs.yaml`."""
-    from etl_ml.spec import Pipeline
+    from etl_ml.spec.json_schema import stored_schema
 
-    attributes = Pipeline.model_json_schema()
+    attributes = stored_schema()
     definitions = attributes.pop("$defs")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

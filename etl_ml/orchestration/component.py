@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +19,7 @@ from etl_ml.orchestration.predictions import build_predictions
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
 from etl_ml.orchestration.step_tags import run_tags
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
-from etl_ml.spec.deployment import CLASS, CLASS_PATTERN
+from etl_ml.spec.json_schema import stored_schema
 from etl_ml.spec.template import rendered
 
 
@@ -35,8 +34,7 @@ class Attributes(BaseModel):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        schema: dict[str, Any] = _told_apart(Pipeline.model_json_schema(*args, **kwargs))
-        return schema
+        return stored_schema()
 
 
 @dg.scaffold_with(PipelineScaffolder)
@@ -111,42 +109,6 @@ class TabularPipeline(dg.Component):
             *build_predictions(pipeline, self._home, lake),
         ]
         return dg.Definitions(assets=assets, jobs=[job])
-
-
-def _told_apart(schema: Any) -> Any:
-    """A schema whose unions are decided by `type` first.
-
-    A validator that has tried every member of a union can only print the whole mapping, with the
-    secrets in it; decided so, it names the key.
-    """
-    if isinstance(schema, list):
-        return [_told_apart(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    told = {key: _told_apart(value) for key, value in schema.items()}
-    mapping = told.get("discriminator", {}).get("mapping") if "oneOf" in told else None
-    if not mapping:
-        return told
-    named = [kind for kind in mapping if kind != CLASS]
-    kinds: list[dict[str, Any]] = [{"enum": named}]
-    cases = [_case({"const": kind}, mapping[kind]) for kind in named]
-    if CLASS in mapping:  # any `module:Class`, also alone
-        kinds.append({"type": "string", "pattern": ":"})
-        cases.append(_case({"pattern": ":"}, mapping[CLASS]))
-    kept = {key: value for key, value in told.items() if key not in ("oneOf", "discriminator")}
-    alone = {"pattern": CLASS_PATTERN} if CLASS in mapping else {}
-    return {
-        **(kept | alone),
-        "type": ["object", "string"] if alone else "object",
-        "required": ["type"],
-        "properties": {"type": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}},
-        "allOf": cases,
-    }
-
-
-def _case(kind: dict[str, Any], reference: str) -> dict[str, Any]:
-    of_kind = {"type": "object", "properties": {"type": kind}, "required": ["type"]}
-    return {"if": of_kind, "then": {"$ref": reference}}
 
 
 class _Names:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from etl_ml.spec import InvalidPipeline, Pipeline, parse
+from etl_ml.spec.json_schema import made_schema, stored_schema
 from etl_ml.spec.training import Training
 from etl_ml_tests.conftest import make_pipeline
 from etl_ml_tests.project import ATTRIBUTES
@@ -122,6 +123,10 @@ def test_nothing_of_a_pipeline_can_be_changed(pipeline: Pipeline) -> None:
         key = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
             setattr(section, key, getattr(section, key))
+
+
+def test_the_stored_json_schema_is_that_of_the_models() -> None:
+    assert stored_schema() == json.loads(json.dumps(made_schema())), "run: make schema"
 
 
 def test_the_json_schema_is_small_and_names_every_key() -> None:
