@@ -1,9 +1,7 @@
 """`automation:` when a pipeline runs by itself, and who is told of what."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -108,7 +106,7 @@ class EmailAlert(_Alert):
     to: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _is_complete(self) -> EmailAlert:
+    def _is_complete(self) -> Self:
         if (self.user is None) != (self.password is None):
             raise ValueError("user: goes with password; give both or none")
         if self.password is not None and self.security == "none":

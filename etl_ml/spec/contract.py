@@ -1,10 +1,8 @@
 """`contract:` what a row must look like."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, date, datetime, time
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import SchemaError, SchemaValidator, core_schema
@@ -62,7 +60,7 @@ class Column(Section):
         return read
 
     @model_validator(mode="after")
-    def _rules_can_hold(self) -> Column:
+    def _rules_can_hold(self) -> Self:
         for key, types in (("min", NUMBERS + MOMENTS), ("max", NUMBERS + MOMENTS)):
             limit = getattr(self, key)
             if limit is None:
@@ -142,7 +140,7 @@ class Contract(Section):
     )
 
     @model_validator(mode="after")
-    def _names_are_usable(self) -> Contract:
+    def _names_are_usable(self) -> Self:
         seen: dict[str, str] = {}
         for name in self.columns:
             if not name or name != name.strip() or name.startswith(RESERVED):
@@ -158,7 +156,7 @@ class Contract(Section):
         return self
 
     @model_validator(mode="after")
-    def _rules_can_be_asked(self) -> Contract:
+    def _rules_can_be_asked(self) -> Self:
         types = {name: column.type for name, column in self.columns.items()}
         for place, rule in enumerate(self.rules):
             if rule in self.rules[:place]:

@@ -1,7 +1,5 @@
 """`deployment:` where an approved model is pushed to."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal

@@ -1,9 +1,7 @@
 """`load:` where clean rows, or the deployed model, are taken to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -72,7 +70,7 @@ class SqlDestination(_Destination):
         return checked_url(url)
 
     @model_validator(mode="after")
-    def _takes_rows(self) -> SqlDestination:
+    def _takes_rows(self) -> Self:
         _rows_only(self.what, "a SQL table")
         return self
 
@@ -94,7 +92,7 @@ class DynamoDestination(_Destination):
     )
 
     @model_validator(mode="after")
-    def _is_possible(self) -> DynamoDestination:
+    def _is_possible(self) -> Self:
         _rows_only(self.what, "a DynamoDB table")
         if self.mode == "replace":
             raise ValueError(
@@ -134,7 +132,7 @@ class FileDestination(_Destination):
     )
 
     @model_validator(mode="after")
-    def _is_possible(self) -> FileDestination:
+    def _is_possible(self) -> Self:
         scheme, separator, rest = self.path.partition("://")
         if separator and (scheme not in ("s3", "az", "gs") or not rest.strip("/")):
             raise ValueError("path: should be a path, or s3:// az:// gs:// with a bucket")

@@ -1,7 +1,5 @@
 """The one shape of an error that a person has to mend."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

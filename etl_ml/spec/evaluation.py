@@ -1,8 +1,6 @@
 """`evaluation:` how a model is measured, and when it may be deployed."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -33,7 +31,7 @@ class Evaluation(Section):
     champion: Champion = Champion()
 
     @model_validator(mode="after")
-    def _gates_can_be_met(self) -> Evaluation:
+    def _gates_can_be_met(self) -> Self:
         for name, limit in self.gates.items():
             best = 0.0 if name in LOSSES else 1.0
             if (limit < best) if name in LOSSES else (limit > best):

@@ -4,8 +4,6 @@ It is made from the models and kept beside them: making it anew would cost each 
 more than reading the pipeline does.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

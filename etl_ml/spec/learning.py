@@ -1,7 +1,5 @@
 """What the sections that make a model owe to the contract and to each other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

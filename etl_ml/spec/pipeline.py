@@ -1,8 +1,6 @@
 """A pipeline: the whole of one `defs.yaml`."""
 
-from __future__ import annotations
-
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -69,7 +67,7 @@ class Pipeline(Section):
     )
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Pipeline:
+    def _sections_agree(self) -> Self:
         columns = self.contract.columns
         if self.target.column not in columns:
             close = nearest(self.target.column, columns)
@@ -119,7 +117,7 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
-    def _source_can_be_read(self) -> Pipeline:
+    def _source_can_be_read(self) -> Self:
         source, contract = self.source, self.contract
         if isinstance(source, WITHOUT_SCHEMA) and contract.unknown_columns == "keep":
             raise ValueError(
@@ -158,7 +156,7 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
-    def _resources_are_of_steps(self) -> Pipeline:
+    def _resources_are_of_steps(self) -> Self:
         if "loaded_data" in self.resources and not self.load:
             raise ValueError("resources.loaded_data: there is no such step without load")
         if "predictions" in self.resources and self.predictions is None:
@@ -166,7 +164,7 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
-    def _destinations_agree(self) -> Pipeline:
+    def _destinations_agree(self) -> Self:
         dropped = self.cleaning.drop_columns
         check_destinations(self.load, self.contract, self.contract.primary_key, dropped)
         for place, destination in enumerate(self.load):

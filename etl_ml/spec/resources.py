@@ -1,11 +1,9 @@
 """`resources:` the memory and processors that an asset's step asks for, where each has a pod."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, StrictStr, model_validator
 
@@ -90,7 +88,7 @@ class StepResources(Section):
     )
 
     @model_validator(mode="after")
-    def _asks_for_no_more_than_it_gets(self) -> StepResources:
+    def _asks_for_no_more_than_it_gets(self) -> Self:
         if not self.requests.given() and not self.limits.given():
             raise ValueError("name cpu or memory under requests or limits")
         for name, size in (("cpu", processors), ("memory", memory)):

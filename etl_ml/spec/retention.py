@@ -1,7 +1,5 @@
 """How long a lake remembers."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """What every section of a pipeline's YAML has in common."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field

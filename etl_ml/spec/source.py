@@ -1,8 +1,6 @@
 """`source:` where the rows come from."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -105,7 +103,7 @@ class SqlSource(SourceSection):
         return checked_url(url)
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> SqlSource:
+    def _one_of_two(self) -> Self:
         if (self.table is None) == (self.query is None):
             raise ValueError("name one of `table` and `query`")
         return self
@@ -130,7 +128,7 @@ class RestAuth(Section):
     client_secret: SecretStr | None = Field(None, description="oauth2_client_credentials")
 
     @model_validator(mode="after")
-    def _is_complete(self) -> RestAuth:
+    def _is_complete(self) -> Self:
         needed = {
             "bearer": ("token",),
             "api_key": ("name", "api_key"),

@@ -1,7 +1,5 @@
 """What the sources of every type have in common."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar
 

@@ -1,10 +1,8 @@
 """`source:` streams: Kafka's topics and Kinesis' streams, which have no end."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -77,7 +75,7 @@ class SchemaRegistry(Section):
     password: SecretStr | None = None
 
     @model_validator(mode="after")
-    def _is_complete(self) -> SchemaRegistry:
+    def _is_complete(self) -> Self:
         if (self.user is None) != (self.password is None):
             raise ValueError("user goes with password; give both or none")
         return self
@@ -104,7 +102,7 @@ class KafkaSecurity(Section):
         return value.upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _is_complete(self) -> KafkaSecurity:
+    def _is_complete(self) -> Self:
         sasl = self.protocol.startswith("SASL")
         if (self.user is None) != (self.password is None):
             raise ValueError("user goes with password; give both or none")
@@ -159,7 +157,7 @@ class KafkaSource(Stream):
         return topics
 
     @model_validator(mode="after")
-    def _can_be_decoded(self) -> KafkaSource:
+    def _can_be_decoded(self) -> Self:
         if self.format == "avro" and self.schema_registry is None:
             raise ValueError("format: avro needs schema_registry, where the schemas are")
         return self

@@ -1,7 +1,5 @@
 """`{{ env.NAME }}` in a defs.yaml, filled in: always with text, and never half."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping

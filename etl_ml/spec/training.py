@@ -1,9 +1,7 @@
 """`training:` which candidates are tried, how they are searched, and how the winner is chosen."""
 
-from __future__ import annotations
-
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -68,7 +66,7 @@ class Range(Section):
     log: bool = False
 
     @model_validator(mode="after")
-    def _has_numbers(self) -> Range:
+    def _has_numbers(self) -> Self:
         if not (math.isfinite(self.low) and math.isfinite(self.high)) or self.low >= self.high:
             raise ValueError("a range needs low < high")
         if self.log and self.low <= 0:
@@ -164,7 +162,7 @@ class Cost(Section):
     false_negative: float = Field(ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _something_costs(self) -> Cost:
+    def _something_costs(self) -> Self:
         if self.false_positive == self.false_negative == 0:
             raise ValueError("both costs are 0: every threshold would do")
         return self
@@ -179,7 +177,7 @@ class Threshold(Section):
     cost: Cost | None = None
 
     @model_validator(mode="after")
-    def _one_rule(self) -> Threshold:
+    def _one_rule(self) -> Self:
         if len(self.model_fields_set) > 1:
             raise ValueError(f"one rule, not {len(self.model_fields_set)}")
         if self.maximize is not None and self.maximize not in _AT_A_THRESHOLD:
@@ -254,7 +252,7 @@ class Training(Section):
         return self.candidates or tuple(Candidate(name=name) for name in defaults)
 
     @model_validator(mode="after")
-    def _search_fits_the_parameters(self) -> Training:
+    def _search_fits_the_parameters(self) -> Self:
         method = self.search.method
         for candidate in self.candidates or ():
             searched = candidate.space()

@@ -1,8 +1,6 @@
 """`cleaning:`, `split:` and `features:` from valid rows to arrays."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,7 +33,7 @@ class Split(Section):
     )
 
     @model_validator(mode="after")
-    def _has_its_column(self) -> Split:
+    def _has_its_column(self) -> Self:
         needed = self.strategy in ("time", "group")
         if needed and self.column is None:
             raise ValueError(f"column: name the {self.strategy} column")

@@ -1,7 +1,5 @@
 """`validation:` when a run stops before anything downstream changes."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field
