@@ -296,7 +296,8 @@ def test_the_credentials_are_those_of_a_dagster_resource(
         f"""
         from pathlib import Path
 
-                from dagster_aws.s3 import S3Resource
+        import dagster as dg
+        from dagster_aws.s3 import S3Resource
 
         import etl_ml
 
