@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.event_api import RunStatusChangeRecordsFilter
+from dagster._core.events import JobFailureData
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from etl_ml.orchestration.checks import check_specs
@@ -177,7 +178,8 @@ class RunHistory:
                 if path[0] == self._name:
                     made[path[-1]] = _plain(materialization.metadata)
             else:
-                failed = event.job_failure_data.failure_reason
+                data = event.event_specific_data
+                failed = data.failure_reason if isinstance(data, JobFailureData) else None
                 reason = _REASONS.get(failed.value) if failed else None
         status = _ENDS[kind]
         if status == "failed" and elsewhere and not steps:
