@@ -17,6 +17,7 @@ import dagster as dg
 import polars as pl
 import yaml
 
+import etl_ml
 from etl_ml.lake import Lake, open_lake
 
 _numbers = count()
@@ -186,7 +187,9 @@ class Project:
 
     def environment(self, **extra: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("ETL_ML_LAKE", "DAGSTER_HOME")}
-        return kept | {"PYTHONPATH": str(self.root)} | extra
+        # The etl_ml that is tested, wherever it is, and not one that is installed.
+        paths = [str(self.root), str(Path(etl_ml.__file__).parents[1])]
+        return kept | {"PYTHONPATH": os.pathsep.join(paths)} | extra
 
 
 def failure_message(result: dg.ExecuteInProcessResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 
 from etl_ml.monitor.outbox import FIRST_WAIT
 from etl_ml_tests.project import Project, attributes, loans
+from etl_ml_tests.servers.daemon import Daemon
 from etl_ml_tests.servers.http import Http
 
 EVERYTHING = [
@@ -332,3 +334,33 @@ def test_what_ended_long_before_the_alert_was_there_is_not_told(
         assert desk.tick() == []
     desk.fail()
     assert events(desk.tick()) == ["run_failed"]
+
+
+def test_a_real_daemon_tells_at_last_although_it_and_the_receiver_were_down(
+    project: Project, http: Http, tmp_path: Path
+) -> None:
+    http.serve("/hook", (503, {}, b""))
+    project.add(
+        attributes(
+            source={"path": "gone.csv"},
+            automation={"alerts": [{"type": "slack", "url": f"{http.url}/hook"}]},
+        )
+    )
+    (project.package / "defs" / "loans" / "gone.csv").unlink()
+    daemon = Daemon(project, tmp_path / "home", ETL_ML_UI_URL="https://dagster.example")
+    with daemon:
+        command = project.dagster_materialize('key:"loans/raw_data"')
+        run = project.run(command, **daemon.environment)
+        assert "SourceError" in run.stderr, run.stdout + run.stderr
+        daemon.wait_for(lambda: bool(http.requests))
+        daemon.kill()
+        taken = len(http.requests)
+        http.serve("/hook", (200, {}, b"ok"))
+        daemon.start()
+        daemon.wait_for(lambda: len(http.requests) > taken)
+        text = http.requests[-1].json()["text"]
+        assert text.startswith("*loans: the run failed at raw_data*")
+        assert "<https://dagster.example/runs/" in text
+        # Told once: the cursor has moved on.
+        time.sleep(20)
+        assert len(http.requests) == taken + 1
