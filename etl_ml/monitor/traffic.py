@@ -31,6 +31,7 @@ log = logging.getLogger("etl_ml.monitor")
 WAITING = 100_000
 """Rows that may wait to be counted; those that come on top of them are not."""
 _EVERY_SECONDS = 5.0
+_GATHER_SECONDS = 1.0
 _AT_ONCE = 4_096
 _CLOSE_SECONDS = 10.0
 
@@ -59,22 +60,18 @@ class Answers(Protocol):
     def predictions(self) -> Sequence[Any]: ...
 
 
-def watch(open: Callable[[str], Package], registry: CollectorRegistry) -> LiveTraffic:
-    """An observer for a service.
-
-    Parameters
-    ----------
-    open : the package of a version, whose profile its rows are compared with
-    registry : the service's own, which it tells Prometheus
-    """
-    return LiveTraffic(open, registry)
-
-
 class LiveTraffic:
     """Counts what comes by, in a thread of its own; what it cannot keep up with is not counted.
 
     The gauges are of the last hour. Of a sensitive column there are only counts of nulls. Under 200
     rows an effect says nothing, and is 0.
+
+    Parameters
+    ----------
+    open : the package of a version, whose profile its rows are compared with
+    registry : the service's own, which it tells Prometheus
+    clock : seconds since 1970
+    seconds : how long the window is
     """
 
     def __init__(
@@ -89,6 +86,7 @@ class LiveTraffic:
         self._metrics = LiveMetrics(registry)
         self._queue: queue.SimpleQueue[tuple[Rows, Answers] | None] = queue.SimpleQueue()
         self._put = self._taken = 0  # each is written by one thread only
+        self._closing = threading.Event()
         self._version: LiveVersion | None = None
         self._thread = threading.Thread(target=self._work, name="traffic", daemon=True)
         self._thread.start()
@@ -103,6 +101,7 @@ class LiveTraffic:
 
     def close(self) -> None:
         """Count what has come, and end."""
+        self._closing.set()
         self._queue.put(None)
         self._thread.join(_CLOSE_SECONDS)
 
@@ -126,6 +125,9 @@ class LiveTraffic:
                 item = self._queue.get(timeout=0 if found else _EVERY_SECONDS)
                 if item is None:
                     return found, True
+                if not found and self._put - self._taken < _AT_ONCE:
+                    # Rows by the thousand cost a two-hundredth each of what one row alone does.
+                    self._closing.wait(_GATHER_SECONDS)
                 found.append(item)
                 count += item[0].count
         return found, False

@@ -6,6 +6,7 @@ import os
 
 import dagster as dg
 
+from etl_ml.orchestration.run_end import watched
 from etl_ml.spec.error import EtlMlError, nearest
 
 _VARIABLE = "ETL_ML_EXECUTOR"
@@ -31,4 +32,4 @@ def executor() -> dg.ExecutorDefinition:
             close=repr(close) if close else None,
             fix=f"set it to one of {', '.join(executors)}, or unset it",
         )
-    return executors[name]
+    return watched(executors[name])

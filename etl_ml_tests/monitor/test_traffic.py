@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from etl_ml.deploy import Package, champion
 from etl_ml.monitor.served import Part, Reference
-from etl_ml.monitor.traffic import WAITING, LiveTraffic, watch
+from etl_ml.monitor.traffic import WAITING, LiveTraffic
 from etl_ml.monitor.window import Window
 from etl_ml.spec import Column
 from etl_ml.validate.drift import drift
@@ -70,7 +70,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def traffic(package: Package, registry: CollectorRegistry) -> Iterator[LiveTraffic]:
-    made = watch(lambda version: package, registry)
+    made = LiveTraffic(lambda version: package, registry)
     yield made
     made.close()
 
@@ -188,7 +188,7 @@ def test_predictions_are_counted_by_label_and_probability(
 def test_another_version_begins_anew_and_the_gauges_of_the_last_one_end(
     package: Package, registry: CollectorRegistry
 ) -> None:
-    traffic = watch(lambda version: package, registry)
+    traffic = LiveTraffic(lambda version: package, registry)
     traffic.observe(as_rows(loans(300), "native"), Answers())
     settled(registry, 300)
     traffic._show()
@@ -207,7 +207,7 @@ def test_a_package_that_cannot_be_read_harms_nobody_and_tells_no_cell(
     def broken(version: str) -> Package:
         raise ValueError("alice@example.org")
 
-    traffic = watch(broken, registry)
+    traffic = LiveTraffic(broken, registry)
     traffic.observe(as_rows(loans(3), "native"), Answers())
     traffic.close()
     assert seen(registry, "failures_total") == 1

@@ -13,6 +13,7 @@ from etl_ml_tests.servers.http import Http
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
 from etl_ml_tests.servers.process import running, up
+from etl_ml_tests.servers.prometheus import Prometheus, PushGateway
 from etl_ml_tests.servers.s3 import S3
 
 
@@ -49,6 +50,18 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
 @pytest.fixture(scope="session")
 def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDB]:
     with running(DynamoDB, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with running(Prometheus, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def push_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushGateway]:
+    with running(PushGateway, tmp_path_factory) as server:
         yield server
 
 
