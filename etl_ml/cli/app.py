@@ -192,3 +192,25 @@ def metrics(
         show_metrics()
     else:
         serve_metrics(host, port)
+
+
+@app.command()
+def labels(
+    pipeline: PipelineName,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="CSV, Parquet or JSON lines; a path or a URL.")
+    ],
+    by: Annotated[
+        str, typer.Option(help="What is told apart: each day, week or month of predictions.")
+    ] = "week",
+) -> None:
+    """Say what predicted rows turned out to be, and see how good the predictions were.
+
+    FILE has the target's column, and the columns of the key or `_etl_ml_row`, by which the
+    predictions in the lake are found.
+
+    For example: etl-ml labels churn outcomes.csv --by month
+    """
+    from etl_ml.cli.labels import take_labels
+
+    take_labels(pipeline, file, by)

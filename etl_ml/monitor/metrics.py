@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("etl_ml.monitor")
 
-_COLUMNS, _RULES = 200, 100
+_COLUMNS, _RULES, _VERSIONS = 200, 100, 3
 _READERS = 16
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 
@@ -54,6 +54,15 @@ PIPELINE = {
     "champion_metric": ("What it was promoted with.", ("version", "metric")),
     "champion_since_timestamp_seconds": ("Since when it is deployed.", ()),
     "champion_trained_timestamp_seconds": ("When it was trained.", ()),
+    "performance_metric": (
+        "Of predictions whose labels are known, in the newest stretch of time.",
+        ("version", "metric", "bound"),
+    ),
+    "performance_rows": ("Predictions whose labels are known.", ("version",)),
+    "performance_worse": (
+        "1 if predictions are clearly worse than on the test rows.",
+        ("version",),
+    ),
     "source_new_rows": ("Rows that the last read of an incremental source found.", ()),
     "source_cursor_timestamp_seconds": (
         "Of the newest row that was read, where the cursor carries time.",
@@ -140,6 +149,8 @@ def _of_version(version: Version) -> Iterator[Sample]:
     elif asset == "model_evaluation":
         trained = manifest.upstream.get("trained_model", "")
         yield from _evaluation(version.read("evaluation_report.json"), trained)
+    elif asset == "performance":
+        yield from _performance(version.read("performance_report.json"))
 
 
 def _source(version: Version) -> Iterator[Sample]:
@@ -175,13 +186,29 @@ def _drift(report: Mapping[str, Any]) -> Iterator[Sample]:
 
 
 def _evaluation(report: Mapping[str, Any], version: str) -> Iterator[Sample]:
-    for metric, found in report["metrics"]["test"].items():
-        for bound, value in found.items():
-            if value is not None and math.isfinite(value):
-                yield Sample("evaluation_metric", value, (version, metric, bound))
+    yield from _metrics("evaluation_metric", version, report["metrics"]["test"])
     for metric, gate in report["gates"].items():
         yield Sample("evaluation_gate", gate["limit"], (metric,))
     yield Sample("evaluation_deployable", report["deployable"], (version,))
+
+
+def _performance(report: Mapping[str, Any]) -> Iterator[Sample]:
+    # Of versions that are long gone nobody wants to know each minute.
+    versions = list(report["versions"].items())[-_VERSIONS:]
+    for version, found in versions:
+        yield Sample("performance_rows", found["rows"], (version,))
+        if found["worse"] is not None:
+            yield Sample("performance_worse", found["worse"], (version,))
+        newest = [p for p in report["periods"] if p["version"] == version and p["metrics"]]
+        if newest:
+            yield from _metrics("performance_metric", version, newest[-1]["metrics"])
+
+
+def _metrics(name: str, version: str, metrics: Mapping[str, Any]) -> Iterator[Sample]:
+    for metric, found in metrics.items():
+        for bound, value in found.items():
+            if value is not None and math.isfinite(value):
+                yield Sample(name, value, (version, metric, bound))
 
 
 def _champion(lake: Lake, pipeline: str) -> Iterator[Sample]:
