@@ -28,6 +28,7 @@ ASSET = "performance"
 REPORT = "performance_report.json"
 _PROBABILITY = "probability_"
 _LABEL = "label"
+_PLACE = "_etl_ml_place"
 
 
 class UnusableLabels(EtlMlError):
@@ -94,7 +95,7 @@ def add_labels(lake: Lake, pipeline: str, labels: pl.DataFrame, *, by: Period = 
             fix="set `predictions: {}` in its defs.yaml, and materialize predictions",
         )
     given = _readable(labels, target, joined, signature)
-    found = _resolved(given, joined, versions)
+    found, unknown = _resolved(given, joined, versions)
     contradictory = found.group_by(ROW).len().filter(pl.col("len") > 1)
     found = found.join(contradictory, on=ROW, how="anti")
     before = lake.latest(pipeline, ASSET)
@@ -107,7 +108,7 @@ def add_labels(lake: Lake, pipeline: str, labels: pl.DataFrame, *, by: Period = 
     counts = {
         "rows": len(labels),
         "new": len(new),
-        "unknown": given.height - found.height - int(contradictory["len"].sum()),
+        "unknown": unknown,
         "unreadable": len(labels) - given.height,
         "contradictory": int(contradictory["len"].sum()),
     }
@@ -182,9 +183,12 @@ def _type_of(classes: Sequence[Any]) -> Any:
 
 def _resolved(
     given: pl.DataFrame, joined: Sequence[str], versions: Sequence[Version]
-) -> pl.DataFrame:
-    """Labels by the row that was predicted: `_etl_ml_row` and `label`, each pair once."""
+) -> tuple[pl.DataFrame, int]:
+    """Labels by the row that was predicted: `_etl_ml_row` and `label`, each pair once; and how many
+    labels are of no such row.
+    """
     found = []
+    given = given.with_row_index(_PLACE)
     for version in versions:
         rows = version.table.scan()
         schema = rows.collect_schema()
@@ -194,8 +198,9 @@ def _resolved(
         # Only what was predicted: a row that breaks the contract was not.
         rows = rows.filter(pl.col("prediction").is_not_null()).select({*joined, ROW})
         both = rows.join(asked, on=list(joined), how="inner", nulls_equal=False)
-        found.append(both.select(ROW, _LABEL).collect(engine="streaming"))
-    return pl.concat(found).unique()
+        found.append(both.select(ROW, _LABEL, _PLACE).collect(engine="streaming"))
+    resolved = pl.concat(found)
+    return resolved.select(ROW, _LABEL).unique(), given.height - resolved[_PLACE].n_unique()
 
 
 def _judged(
@@ -214,7 +219,7 @@ def _judged(
         trained_on = _trained_on(lake, pipeline, model)
         if trained_on is None:
             continue
-        unseen = first.filter(~pl.col(ROW).is_in(trained_on)).sort("at", ROW)
+        unseen = first.filter(~pl.col(ROW).is_in(trained_on.implode())).sort("at", ROW)
         if len(unseen):
             yield _of_model(model, unseen, len(first) - len(unseen))
 
