@@ -58,6 +58,10 @@ class Server:
         """Arguments after the program."""
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        """What it is started with."""
+        return _environment()
+
     def ask(self) -> None:
         """One real round trip; raises while the server is not ready."""
         raise NotImplementedError
@@ -72,7 +76,7 @@ class Server:
             self._process = subprocess.Popen(
                 [program, *self.command()],
                 cwd=self.folder,
-                env=_environment(),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
