@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from etl_ml.lake import Lake, Log, Run, Version
@@ -258,8 +259,22 @@ class _Teller:
         except (EtlMlError, OSError):  # the news is worth more than its numbers
             return None
 
+    @cached_property
+    def _run_page(self) -> str | None:
+        """The run's own page, where it has come to write one."""
+        if self._lake is None:
+            return None
+        folder = f"{self._name}/runs/{self._run.run_id}/"
+        name = f"{folder}report.html"
+        try:
+            found = any(entry.name == name for entry in self._lake.backend.walk(folder))
+        except (EtlMlError, OSError):
+            return None
+        return f"{self._lake.url}/{name}" if found else None
+
     def _notice(self, event: Event, key: str, what: str, **more: Any) -> Notice:
         run = self._run
+        more["report"] = self._run_page or more.get("report")
         return Notice(event, self._name, key, what, run.at, run_id=run.run_id, **more)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from etl_ml.deploy import Package, champion
 from etl_ml.monitor.served import Part, Reference
@@ -243,6 +249,42 @@ def test_predicted_numbers_are_counted_by_the_targets_ranges(registry: Collector
     bands = Bands(limits=(1.0, 2.0))
     assert bands.tally([0.5, 1.0, 1.5, 9.0]) == {"up to 1": 2, "above 1, up to 2": 1, "above 2": 1}
     assert Bands().tally([1.0]) == {"all": 1}
+
+
+def test_several_processes_tell_one_story(package: Package, tmp_path: Path) -> None:
+    root = package.url.partition("/loans/")[0]
+    script = textwrap.dedent(
+        """
+        import sys
+
+        from prometheus_client import CollectorRegistry
+
+        from etl_ml.lake import open_lake
+        from etl_ml.deploy import open_package
+        from etl_ml.monitor.traffic import LiveTraffic
+        from etl_ml_tests.monitor.test_traffic import Answers, as_rows
+        from etl_ml_tests.project import loans
+
+        lake = open_lake(sys.argv[1])
+        traffic = LiveTraffic(lambda v: open_package(lake, "loans", v), CollectorRegistry())
+        rows = loans(300, seed=3)
+        if sys.argv[2] == "shifted":
+            rows = rows.with_columns(income=rows["income"] * 3)
+        traffic.observe(as_rows(rows, "native"), Answers())
+        traffic.close()
+        """
+    )
+    for kind in ("shifted", "as it was"):
+        subprocess.run(
+            [sys.executable, "-c", script, root, kind],
+            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+            check=True,
+        )
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(tmp_path))  # type: ignore[no-untyped-call]
+    assert seen(registry, "rows_total") == seen(registry, "window_rows") == 600
+    assert (seen(registry, "drift_effect", column="income") or 0) > 0.5
+    assert seen(registry, "predictions_total", label="0") == 2
 
 
 def settled(registry: CollectorRegistry, rows: int) -> None:

@@ -177,6 +177,14 @@ def test_a_model_that_waits_is_told_with_the_command_that_promotes_it(desk: Desk
     assert notice["next"] == "etl-ml promote loans 0000000001"
 
 
+def test_a_run_that_has_a_page_of_its_own_is_told_with_it(desk: Desk) -> None:
+    (desk.project.package / "defs" / "loans" / "loans.csv").unlink()
+    run_id = desk.run("raw_data").run_id
+    desk.project.lake.backend.put(f"loans/runs/{run_id}/report.html", b"<html>")
+    (notice,) = only(desk.tick())
+    assert notice["links"]["report"].endswith(f"/loans/runs/{run_id}/report.html")
+
+
 def test_drift_is_told_with_the_columns_and_their_effects(desk: Desk) -> None:
     assert desk.run().success
     desk.tick()
