@@ -125,11 +125,13 @@ class _Teller:
         validated = check.asset == "validated_data"
         numbers, report = self._counted() if validated else ({}, None)
         quarantine = validated and check.name != "schema"
+        # The step that ended the run told of all that its checks found.
+        ended = check.stops or check.asset in [step.asset for step in self._run.failed_steps]
         return self._notice(
             "check_failed",
             f"check_failed {check.asset}/{check.name}",
             f"the check {check.name} of {check.asset} failed"
-            + ("" if check.stops else "; the run went on"),
+            + ("; the run went on" if self._run.status == "succeeded" else ""),
             asset=check.asset,
             details=(bounded_lines(check.description),) if check.description else (),
             numbers=numbers,
@@ -137,7 +139,7 @@ class _Teller:
             next=f"etl-ml quarantine {self._name}"
             if quarantine
             else f"etl-ml show {self._name} {check.asset}",
-            told_by=_TOLD_BY.get((check.asset, check.name), "run_failed" if check.stops else None),
+            told_by=_TOLD_BY.get((check.asset, check.name), "run_failed" if ended else None),
         )
 
     def _drift(self) -> Notice:

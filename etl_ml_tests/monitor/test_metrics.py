@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+import etl_ml
 from etl_ml.lake import Contents, Lake, Log
 from etl_ml.lake.ended import Ended, write_ended
 from etl_ml.monitor.exporter import Exporter, start, text
-from etl_ml.monitor.metrics import LakeMetrics
+from etl_ml.monitor.live_metrics import LiveMetrics
+from etl_ml.monitor.metrics import PIPELINE, LakeMetrics
 from etl_ml.monitor.push import NotPushed, push
+from etl_ml.spec.automation import Event
 from etl_ml.spec.error import EtlMlError
 from etl_ml_tests.servers.http import Http
 from etl_ml_tests.servers.process import free_ports
@@ -214,3 +220,20 @@ def test_the_champion_and_its_age_are_told(lake: Lake) -> None:
     assert found["etl_ml_champion_metric", "f1", "p", "0000000001"] == 0.9
     since = found["etl_ml_champion_since_timestamp_seconds", "p"]
     assert found["etl_ml_champion_trained_timestamp_seconds", "p"] <= since + 1
+
+
+def test_the_documentation_names_every_metric_and_no_other() -> None:
+    page = (Path(etl_ml.__file__).parents[1] / "docs" / "monitoring.md").read_text()
+    registry = CollectorRegistry()
+    LiveMetrics(registry)
+    live = {
+        family.name.removeprefix("etl_ml_live_") + ("_total" if family.type == "counter" else "")
+        for family in registry.collect()
+    }
+    names = {*PIPELINE, *live - {"probability"}, "probability_bucket"}
+    names |= {"lake_up", "lake_read_seconds"}
+    rows = [row for row in page.splitlines() if row.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    told |= {"lake_up", "lake_read_seconds"} & set(re.findall(r"`([a-z_]+)`", page))
+    events = set(get_args(Event))
+    assert told - (events - names) == names
