@@ -38,6 +38,7 @@ class Exporter(Collector):
         self._lock = threading.Lock()
         self._known: list[Metric] = []
         self._due = float("-inf")
+        self._trouble = ""
 
     def describe(self) -> list[Metric]:
         """Nothing: a registry need not read the lake to take this in."""
@@ -54,10 +55,12 @@ class Exporter(Collector):
     def _read(self) -> list[Metric]:
         begun = time.perf_counter()
         try:
-            found = self._metrics.families()
-            up = 1
+            found, up = self._metrics.families(), 1
+            self._trouble = ""
         except EtlMlError as error:
-            log.warning("the lake cannot be read: %s", error)
+            if self._trouble != str(error):  # once, and not each minute
+                log.warning("the lake cannot be read: %s", error)
+            self._trouble = str(error)
             found, up = [], 0
         seconds = time.perf_counter() - begun
         return [

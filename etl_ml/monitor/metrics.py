@@ -92,6 +92,7 @@ class LakeMetrics:
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._reports: dict[tuple[str, str], tuple[str, list[Sample]]] = {}
+        self._troubles: dict[str, str] = {}
 
     def families(self, pipelines: Iterable[str] | None = None) -> list[Metric]:
         """All metrics of some pipelines, by default of all that the lake has.
@@ -115,11 +116,15 @@ class LakeMetrics:
 
     def _measured(self, pipeline: str) -> list[Sample]:
         try:
-            return [*self._of(pipeline), Sample("pipeline_up", 1)]
+            found = [*self._of(pipeline), Sample("pipeline_up", 1)]
         except Exception as error:
             # Unreachable, damaged, of another version: one pipeline's trouble is not the others'.
-            log.warning("%s cannot be measured: %s", pipeline, error)
+            if self._troubles.get(pipeline) != str(error):  # once, and not each minute
+                log.warning("%s cannot be measured: %s", pipeline, error)
+                self._troubles[pipeline] = str(error)
             return [Sample("pipeline_up", 0)]
+        self._troubles.pop(pipeline, None)
+        return found
 
     def _of(self, pipeline: str) -> Iterator[Sample]:
         for asset in self._lake.backend.folders(f"{pipeline}/files"):

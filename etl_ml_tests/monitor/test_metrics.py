@@ -100,11 +100,17 @@ def test_how_runs_ended_is_told_also_where_one_never_succeeded(lake: Lake) -> No
     assert found["etl_ml_run_last_failure_timestamp_seconds", "p"] == 100
 
 
-def test_a_damaged_pipeline_does_not_hide_the_others(lake: Lake) -> None:
+def test_a_damaged_pipeline_does_not_hide_the_others(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
     validated(lake, "sound")
     version = validated(lake, "broken")
     name = f"broken/files/quarantined_data/{version}/validation_report.json"
     lake.backend.put(name, b"{}")
+    metrics = LakeMetrics(lake)
+    for _ in range(5):
+        metrics.families()
+    assert caplog.text.count("broken cannot be measured") == 1  # and not each minute
     found = samples(lake)
     assert found["etl_ml_pipeline_up", "broken"] == 0
     assert found["etl_ml_pipeline_up", "sound"] == 1
