@@ -56,9 +56,9 @@ class MetricsCommand(Server):
     def command(self) -> list[str]:
         return ["metrics", "--port", str(self.port)]
 
-    def environment(self) -> dict[str, str]:
+    def surroundings(self) -> dict[str, str]:
         lake = {"ETL_ML_LAKE": str(self._lake), "PYTHONPATH": str(REPOSITORY)}
-        return super().environment() | lake
+        return super().surroundings() | lake
 
     def ask(self) -> None:
         read(f"http://127.0.0.1:{self.port}/metrics")

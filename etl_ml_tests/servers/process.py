@@ -58,7 +58,7 @@ class Server:
         """Arguments after the program."""
         raise NotImplementedError
 
-    def environment(self) -> dict[str, str]:
+    def surroundings(self) -> dict[str, str]:
         """What it is started with."""
         return _environment()
 
@@ -76,7 +76,7 @@ class Server:
             self._process = subprocess.Popen(
                 [program, *self.command()],
                 cwd=self.folder,
-                env=self.environment(),
+                env=self.surroundings(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

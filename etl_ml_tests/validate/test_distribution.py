@@ -24,6 +24,7 @@ def distance_of(known: list[float], new: list[float]) -> float:
     return distance(found, np.bincount(where, minlength=2 * len(found["values"]) + 1))
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")  # scipy, of a handful of numbers
 @settings(max_examples=300, deadline=None)
 @given(NUMBERS, NUMBERS)
 def test_the_distance_is_the_true_one_or_up_to_a_hundredth_less(
