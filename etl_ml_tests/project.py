@@ -187,9 +187,9 @@ class Project:
 
     def environment(self, **extra: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("ETL_ML_LAKE", "DAGSTER_HOME")}
-        # The etl_ml that is tested, wherever it is, and not one that is installed.
-        paths = [str(self.root), str(Path(etl_ml.__file__).parents[1])]
-        return kept | {"PYTHONPATH": os.pathsep.join(paths)} | extra
+        # The etl_ml that is tested, wherever another one is installed.
+        path = os.pathsep.join([str(self.root), str(Path(etl_ml.__file__).parents[1])])
+        return kept | {"PYTHONPATH": path} | extra
 
 
 def failure_message(result: dg.ExecuteInProcessResult) -> str:
