@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import etl_ml
-from etl_ml.lake import Contents, Lake, Log
+from etl_ml.lake import Contents, Lake, Log, Version
 from etl_ml.lake.ended import Ended, write_ended
 from etl_ml.monitor.exporter import Exporter, start, text
 from etl_ml.monitor.live_metrics import LiveMetrics
@@ -122,25 +122,21 @@ def test_a_version_is_read_once_and_a_new_one_at_once(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validated(lake)
-    asked: list[str] = []
-    get = lake.backend.get
+    read: list[str] = []
+    reading = Version.read
 
-    def counted(name: str, **more: Any) -> bytes | None:
-        asked.append(name)
-        return get(name, **more)
+    def counted(version: Version, file: str) -> Any:
+        read.append(file)
+        return reading(version, file)
 
-    monkeypatch.setattr(lake.backend, "get", counted)
+    monkeypatch.setattr(Version, "read", counted)
     metrics = LakeMetrics(lake)
-    metrics.families()
-    first = len(asked)
-    asked.clear()
-    metrics.families()
-    assert not any(name.endswith("_report.json") for name in asked)
-    assert len(asked) < first
+    for _ in range(3):
+        metrics.families()
+    assert sorted(read) == ["drift_report.json", "validation_report.json"]
     validated(lake)
-    asked.clear()
     metrics.families()
-    assert sum(name.endswith("_report.json") for name in asked) == 2
+    assert len(read) == 4
 
 
 def test_scrapes_in_quick_succession_read_the_lake_once(lake: Lake) -> None:

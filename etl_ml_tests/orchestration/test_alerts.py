@@ -131,7 +131,7 @@ def test_a_run_that_is_stopped_by_a_check_is_told_once_and_with_its_numbers(desk
         "quarantined": "100 (25.0%; 5.0% is allowed)",
         "age: min": "100 rows",
     }
-    assert notice["links"]["report"].endswith("/validation_report.html")
+    assert notice["links"]["report"].endswith("report.html")
     assert notice["next"] == "etl-ml quarantine loans"
 
 
