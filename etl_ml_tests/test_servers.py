@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, TopicPartition
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import AzureStore, GCSStore, S3Store
+from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 
 from etl_ml_tests.servers.azurite import Azurite
 from etl_ml_tests.servers.dynamodb import DynamoDB
@@ -21,6 +22,7 @@ from etl_ml_tests.servers.kinesis import Kinesis
 from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
 from etl_ml_tests.servers.process import running
+from etl_ml_tests.servers.prometheus import Prometheus, PushGateway
 from etl_ml_tests.servers.s3 import S3
 
 
@@ -141,6 +143,20 @@ def test_http_answers_as_told_and_remembers_who_asked(http: Http) -> None:
     store = obstore.store.HTTPStore(http.url, client_options={"allow_http": True})
     assert bytes(obstore.get(store, "rows").bytes()) == b"[1]"
     assert [request.path for request in http.requests] == ["/rows", "/rows"]
+
+
+def test_prometheus_scrapes_what_was_pushed(
+    prometheus: Prometheus, push_gateway: PushGateway
+) -> None:
+    registry = CollectorRegistry()
+    Gauge("pushed", "A number.", registry=registry).set(7)
+    push_to_gateway(push_gateway.address, "job", registry)
+    targets = f"[{{targets: ['{push_gateway.address}']}}]"
+    prometheus.configure(
+        f"scrape_configs: [{{job_name: p, scrape_interval: 1s, static_configs: {targets}}}]\n"
+    )
+    (series,) = prometheus.wait_for("pushed")
+    assert series["value"][1] == "7"
 
 
 def test_a_server_that_does_not_start_leaves_no_process(

@@ -333,3 +333,45 @@ def quarantine(
         show_outstanding(open_lake(), pipeline, as_json=as_json)
     else:
         show_quarantine(open_lake(), pipeline, as_json=as_json)
+
+
+@app.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 9464,
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 for all.")] = "127.0.0.1",
+    once: Annotated[
+        bool, typer.Option("--once", help="Print them, as for a textfile collector.")
+    ] = False,
+) -> None:
+    """Serve the metrics of all pipelines in the lake to Prometheus.
+
+    For example: etl-ml metrics --port 9464 --host 0.0.0.0
+    """
+    from etl_ml.cli.metrics import serve_metrics, show_metrics
+
+    if once:
+        show_metrics()
+    else:
+        serve_metrics(host, port)
+
+
+@app.command()
+def labels(
+    pipeline: PipelineName,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="CSV, Parquet or JSON lines; a path or a URL.")
+    ],
+    by: Annotated[
+        str, typer.Option(help="What is told apart: each day, week or month of predictions.")
+    ] = "week",
+) -> None:
+    """Say what predicted rows turned out to be, and see how good the predictions were.
+
+    FILE has the target's column, and the columns of the key or `_etl_ml_row`, by which the
+    predictions in the lake are found.
+
+    For example: etl-ml labels churn outcomes.csv --by month
+    """
+    from etl_ml.cli.labels import take_labels
+
+    take_labels(pipeline, file, by)

@@ -23,6 +23,7 @@ ASSETS = (
     "trained_model",
     "model_evaluation",
     "deployed_model",
+    "performance",
 )
 _SHOWN = 12
 
@@ -158,6 +159,7 @@ def _details(version: Version) -> Iterator[RenderableType]:
         "trained_model": _trained,
         "model_evaluation": _evaluated,
         "loaded_data": _loaded,
+        "performance": _performance,
     }
     if version.manifest.asset in parts:
         yield from parts[version.manifest.asset](version)
@@ -210,6 +212,12 @@ def _loaded(version: Version) -> Iterator[RenderableType]:
     places = version.read("load_report.json")["destinations"]
     rows = [[p["destination"], p["mode"], p["rows"], f"{p['seconds']:.1f}"] for p in places]
     yield table("Destinations", ["destination", "mode", "rows", "seconds"], rows)
+
+
+def _performance(version: Version) -> Iterator[RenderableType]:
+    from etl_ml.cli.labels import performance_tables
+
+    yield from performance_tables(version.read("performance_report.json"))
 
 
 def _trained(version: Version) -> Iterator[RenderableType]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from etl_ml.extract.compressed import compression_of
 from etl_ml.extract.source_error import refuse
 from etl_ml.lake.backend import Batches
-from etl_ml.lake.identity import INTERNAL
+from etl_ml.lake.identity import INTERNAL, ROW
 from etl_ml.lake.stores import StoreSettings, is_remote
 from etl_ml.spec.error import listed
 from etl_ml.spec.source import FileSource, public
@@ -79,6 +79,7 @@ def open_files(
     *,
     settings: StoreSettings | None = None,
     found: Sequence[FoundFile] | None = None,
+    identified: bool = False,
 ) -> tuple[tuple[str, ...], Batches]:
     """The files that a source names, by absolute path or URL, and their rows one after the other.
 
@@ -88,17 +89,18 @@ def open_files(
     Parameters
     ----------
     found : those of `list_files` that are to be read; all by default
+    identified : whether they may say which rows of the lake theirs are, in `_etl_ml_row`
     """
     names = tuple(f.name for f in (found or list_files(source, base, settings)))
     if is_remote(source.path):
         from etl_ml.extract.remote_files import RemoteFiles
 
         def open_one(path: Path) -> Batches:
-            return _reader(path, source)
+            return _reader(path, source, identified)
 
         return tuple(map(public, names)), RemoteFiles(names, open_one, settings)
     paths = [Path(name) for name in names]
-    return names, _Files(paths, [_reader(path, source) for path in paths])
+    return names, _Files(paths, [_reader(path, source, identified) for path in paths])
 
 
 def _of_one_format(found: list[FoundFile], source: FileSource, folder: str) -> list[FoundFile]:
@@ -139,7 +141,7 @@ def _resolve(pattern: str, base: Path) -> list[Path]:
     return [path]
 
 
-def _reader(path: Path, source: FileSource) -> Batches:
+def _reader(path: Path, source: FileSource, identified: bool) -> Batches:
     from etl_ml.extract.csv import CsvFile
     from etl_ml.extract.jsonl import JsonLinesFile
     from etl_ml.extract.parquet import ParquetFile
@@ -155,7 +157,7 @@ def _reader(path: Path, source: FileSource) -> Batches:
             path, "the name does not tell the format", "set source.format: csv, jsonl or parquet"
         )
     reader = kinds[found](path)
-    _usable(path, reader.schema.names)
+    _usable(path, [name for name in reader.schema.names if not (identified and name == ROW)])
     return reader
 
 

@@ -35,6 +35,13 @@ class Run:
         name = self._record(self._run_id, "wrote", asset)
         self._lake.backend.put(name, dump_json({"version": version}))
 
+    def written(self, asset: str) -> Version | None:
+        """The version of an asset that this run committed last, None if it wrote none."""
+        data = self._lake.backend.get(self._record(self._run_id, "wrote", asset))
+        if data is None:
+            return None
+        return self._lake.open(self._pipeline, asset, str(json.loads(data)["version"]))
+
     def read(self, inputs: Sequence[str]) -> dict[str, Version]:
         """One version of each input, chosen so that they belong together, and pinned.
 

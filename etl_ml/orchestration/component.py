@@ -10,6 +10,7 @@ import dagster as dg
 from dagster.components.core.component_tree import ComponentTreeException
 from pydantic import BaseModel, ConfigDict
 
+from etl_ml.orchestration.alerts import build_alerts
 from etl_ml.orchestration.assets import build_assets
 from etl_ml.orchestration.deployment import target_assets
 from etl_ml.orchestration.executor import executor
@@ -108,7 +109,9 @@ class TabularPipeline(dg.Component):
             *build_loads(pipeline, pipeline.load, self._home, lake, pipeline.contract.primary_key),
             *build_predictions(pipeline, self._home, lake),
         ]
-        return dg.Definitions(assets=assets, jobs=[job])
+        return dg.Definitions(
+            assets=assets, jobs=[job], sensors=build_alerts(pipeline, assets, lake)
+        )
 
 
 class _Names:

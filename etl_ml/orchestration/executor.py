@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from etl_ml.orchestration.run_end import watched
 from etl_ml.spec.error import EtlMlError, nearest
 
 _VARIABLE = "ETL_ML_EXECUTOR"
@@ -31,8 +32,7 @@ def executor() -> dg.ExecutorDefinition:
         The variable names no executor, or one whose package or address is not there.
     """
     name = named_executor()
-    made: dg.ExecutorDefinition = _EXECUTORS[name]()
-    return made
+    return watched(_EXECUTORS[name]())
 
 
 def named_executor() -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dagster as dg
 
@@ -20,6 +21,8 @@ from etl_ml.spec.contract import Contract
 _REPORT = "validation_report.html"
 # Their bytes tell how long something took, not what came out.
 _TIMED = ("leaderboard.json", "training_log.jsonl")
+
+_OF: WeakKeyDictionary[object, PipelineIOManager] = WeakKeyDictionary()
 
 
 class PipelineIOManager(dg.IOManager):
@@ -43,7 +46,14 @@ class PipelineIOManager(dg.IOManager):
     @cached_property
     def definition(self) -> dg.IOManagerDefinition:
         """The resource to bind to assets: one object, which is how Dagster knows it again."""
-        return dg.IOManagerDefinition.hardcoded_io_manager(self)
+        definition = dg.IOManagerDefinition.hardcoded_io_manager(self)
+        _OF[definition] = self
+        return definition
+
+    @staticmethod
+    def of(definition: object) -> PipelineIOManager | None:
+        """Whose `definition` it is, None if it is nobody's."""
+        return _OF.get(definition)
 
     def lake(self) -> Lake:
         """The lake, wherever the environment says it is now."""

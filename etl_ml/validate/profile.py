@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.lake.identity import ROW
-from etl_ml.spec.contract import Column
+from etl_ml.spec.contract import NUMBERS, Column
 from etl_ml.validate.distinct import Distinct
+from etl_ml.validate.distribution import of_levels, of_numbers
 from etl_ml.validate.histogram import histogram
 from etl_ml.validate.moments import Moments
 from etl_ml.validate.sample import RowSample, threshold_for
@@ -97,7 +98,8 @@ class Profile:
         dict with `rows`, `sampled_rows` and `columns`: of each column type, count (not null),
         nulls, distinct (estimated, 2.2 %), and unless it is sensitive: min and max; of numbers
         mean, std (n - 1), and from the sample quantiles (linear interpolation) and a histogram; of
-        text and few-valued columns the most frequent values in the sample.
+        text and few-valued columns the most frequent values in the sample; and of what drift is
+        looked for in, the distribution that live rows are held against.
         """
         sample = self.sample.rows()
         return {
@@ -167,6 +169,10 @@ class _ColumnProfile:
             }
         if _is_countable(kind, column):
             told["top"] = _most_frequent(values)
+        if column is not None and column.type in NUMBERS:
+            told["distribution"] = of_numbers(numbers)
+        elif column is not None and kind in (pl.String, pl.Boolean):
+            told["distribution"] = of_levels(values)
         return told
 
 

@@ -66,35 +66,57 @@ def ks(reference: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any]) -> Test:
 def chi2(reference: Sequence[float], fresh: Sequence[float]) -> Test:
     """Chi-square test of homogeneity of two counts by level; rare levels are pooled.
 
-    Levels with an expected count under 5 on either side are one. The effect is the total variation
-    distance of the shares less its expectation without drift, for which each difference is normal
-    about 0 and E|N(0, s)| = s sqrt(2 / pi); without that, a thousand undrifted levels look drifted.
+    Levels with an expected count under 5 on either side are one. See `variation` for the effect.
 
     References
     ----------
     Pearson (1900), On the criterion that a given system of deviations ..., Phil. Mag. 50.
     Cochran (1954), Some methods for strengthening the common chi-square tests, Biometrics 10.
     """
-    import numpy as np
     from scipy import stats
+
+    pooled = _pooled(reference, fresh)
+    if pooled is None:
+        return Test("chi2")
+    test = stats.chi2_contingency(pooled, correction=False)
+    return Test("chi2", float(test.statistic), float(test.pvalue), _variation(pooled))
+
+
+def variation(reference: Sequence[float], fresh: Sequence[float]) -> float:
+    """The effect of two counts by level, from 0 to 1; rare levels are pooled.
+
+    It is the total variation distance of the shares less its expectation without drift, for which
+    each difference is normal about 0 and E|N(0, s)| = s sqrt(2 / pi); without that, a thousand
+    undrifted levels look drifted.
+    """
+    pooled = _pooled(reference, fresh)
+    return 0.0 if pooled is None else _variation(pooled)
+
+
+def _pooled(reference: Sequence[float], fresh: Sequence[float]) -> np.ndarray[Any, Any] | None:
+    """Both counts with their rare levels as one: float array (2, k); None where k is under 2."""
+    import numpy as np
 
     counts = np.array([reference, fresh], dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     if counts.shape[1] < 2 or not totals.all():
-        return Test("chi2")
+        return None
     share = counts.sum(axis=0) / totals.sum()
     rare = (totals.min() * share) < _LEAST_EXPECTED
     pooled = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
     pooled = pooled[:, pooled.sum(axis=0) > 0]
-    if pooled.shape[1] < 2:
-        return Test("chi2")
-    test = stats.chi2_contingency(pooled, correction=False)
+    return pooled if pooled.shape[1] >= 2 else None
+
+
+def _variation(pooled: np.ndarray[Any, Any]) -> float:
+    import numpy as np
+
+    totals = pooled.sum(axis=1, keepdims=True)
     p = pooled.sum(axis=0) / totals.sum()
-    variation = 0.5 * float(np.abs(np.subtract(*(pooled / totals))).sum())
+    distance = 0.5 * float(np.abs(np.subtract(*(pooled / totals))).sum())
     deviation = np.sqrt(p * (1 - p) * (1 / totals).sum())
     expected = 0.5 * math.sqrt(2 / math.pi) * float(deviation.sum())
-    effect = max(0.0, variation - expected)
-    return Test("chi2", float(test.statistic), float(test.pvalue), effect)
+    return max(0.0, distance - expected)
 
 
 def nulls(reference: tuple[int, int], fresh: tuple[int, int]) -> Test:

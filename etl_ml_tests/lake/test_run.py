@@ -33,6 +33,17 @@ def test_first_comes_what_the_run_itself_wrote(lake: Lake) -> None:
     assert read(lake, "third", "raw") == [2]
 
 
+def test_what_a_run_wrote_is_found_again_and_what_it_read_is_not(lake: Lake) -> None:
+    write(lake, "raw")
+    read(lake, "mine", "raw")
+    assert Run(lake, "p", "mine").written("raw") is None
+    write(lake, "raw", "mine")
+    write(lake, "raw", "other")
+    found = Run(lake, "p", "mine").written("raw")
+    assert found is not None
+    assert int(found.version) == 2
+
+
 def test_what_the_run_wrote_comes_before_what_it_read(lake: Lake) -> None:
     write(lake, "raw")
     assert read(lake, "mine", "raw") == [1]

@@ -17,6 +17,7 @@ from etl_ml_tests.servers.mariadb import MariaDB
 from etl_ml_tests.servers.mongodb import MongoDB
 from etl_ml_tests.servers.postgresql import PostgreSQL
 from etl_ml_tests.servers.process import running, up
+from etl_ml_tests.servers.prometheus import Prometheus, PushGateway
 from etl_ml_tests.servers.redis import Redis
 from etl_ml_tests.servers.s3 import S3
 
@@ -82,8 +83,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 
 @pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with running(Prometheus, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def kinesis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinesis]:
     with running(Kinesis, tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def push_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushGateway]:
+    with running(PushGateway, tmp_path_factory) as server:
         yield server
 
 

@@ -59,6 +59,10 @@ class Server:
         """Arguments after the program."""
         raise NotImplementedError
 
+    def surroundings(self) -> dict[str, str]:
+        """What it is started with."""
+        return _environment()
+
     def ask(self) -> None:
         """One real round trip; raises while the server is not ready."""
         raise NotImplementedError
@@ -73,7 +77,7 @@ class Server:
             self._process = subprocess.Popen(
                 [program, *self.command()],
                 cwd=self.folder,
-                env=_environment(),
+                env=self.surroundings(),
                 user=self.user,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
