@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,9 @@ def test_periods_are_told_apart_by_when_a_row_was_predicted(own: Lake) -> None:
 
 def redate(lake: Lake, version: str, day: str) -> None:
     """Say that a version of predictions was made on another day."""
-    name = f"loans/files/predictions/{version}/manifest.json"
     manifest = lake.open("loans", "predictions", version).manifest
-    data = (lake.backend.get(name) or b"").replace(
-        manifest.created_at.encode(), f"{day}T12:00:00+00:00".encode()
-    )
-    lake.backend.put(name, data)
+    redated = replace(manifest, created_at=f"{day}T12:00:00+00:00")
+    lake.backend.put(f"{manifest.folder}/manifest.json", redated.dump())
 
 
 def test_predictions_that_have_become_worse_are_said_to_be(own: Lake) -> None:
