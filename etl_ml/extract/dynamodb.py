@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from etl_ml.extract.documents import Documents
 from etl_ml.extract.dynamodb_items import decoder
 from etl_ml.extract.reader import Reader
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import bounded, nearest
@@ -182,7 +182,7 @@ class _Scan:
             where, close = "source.table", nearest(self._source.table, self._tables())
         # What follows the first line of a wrong signature is the request, with its token.
         first = (str(told.get("Message") or "").splitlines() or [""])[0]
-        raise SourceError(
+        raise (SourceUnavailable if _heals(error) else SourceError)(
             f"{self.origin[0]}: {what}.",
             seen=bounded(f"{code}: {first}".rstrip(": "), 200),
             where=where,
@@ -247,7 +247,8 @@ def _not_asked(source: DynamoSource, error: Exception) -> NoReturn:
         what, fix, where = "its name is not a table's", "correct source.table", "source.table"
     else:
         what, fix = "the credentials cannot be had", "sign in again, or correct ~/.aws/config"
-    raise SourceError(f"{source.address}: {what}.", seen=seen, where=where, fix=fix) from None
+    kind = SourceUnavailable if _heals(error) else SourceError
+    raise kind(f"{source.address}: {what}.", seen=seen, where=where, fix=fix) from None
 
 
 def _client(source: DynamoSource, settings: StoreSettings | None) -> Any:

@@ -14,6 +14,7 @@ from etl_ml.extract.position import Cursor
 from etl_ml.extract.reader import Position, Reader, Since
 from etl_ml.extract.source_error import SourceError, refuse_empty
 from etl_ml.extract.spool import Spool
+from etl_ml.extract.tail import Tail
 from etl_ml.lake.backend import TableHandle
 from etl_ml.lake.growing import Increment, cursor_of
 from etl_ml.lake.identity import ROW, Identity, hash_rows
@@ -79,7 +80,7 @@ def extract_new(
     if increment is None:
         return None
     cursor = {**increment.cursor, "source": mark, "address": source.address}
-    return Increment(increment.rows, cursor, state is None)
+    return Increment(increment.rows, cursor, state is None, increment.source)
 
 
 def _rows(
@@ -99,11 +100,10 @@ def _rows(
     key = pipeline.row_key()
     reader = open_reader(pipeline.source, pipeline.contract, key, base, since, settings)
     clock = reader.clock()
-    spool, furthest = _spooled(pipeline, reader, head, cursor, since, log)
-    if not spool.rows:
-        return None
-    if furthest is not None:
-        furthest = cursor.capped(furthest, clock)
+    tail = Tail(cursor, clock)
+    spool = _spooled(pipeline, reader, head, tail, since, log)
+    if tail.furthest is not None and spool.rows:
+        furthest = cursor.capped(tail.furthest, clock)
         position = furthest if position is None else max(position, furthest)
     if position is None:
         raise SourceError(
@@ -112,18 +112,19 @@ def _rows(
             fix="name a column that grows with every row",
         )
     place = {"column": cursor.name, "position": cursor.dump(position), "new_rows": spool.rows}
-    return Increment(spool, place)
+    seen = tail.seen(position).dump(cursor)
+    return Increment(spool if spool.rows else None, place, source=seen)
 
 
 def _spooled(
     pipeline: Pipeline,
     reader: Reader,
     head: TableHandle | None,
-    cursor: Cursor | None,
+    tail: Tail | None,
     since: Since | None,
     log: Callable[[str], None] | None,
-) -> tuple[Spool, Position | None]:
-    """The rows that are not in the table yet, and the furthest position among all.
+) -> Spool:
+    """The rows that are not in the table yet; all positions go to the tail.
 
     Raises
     ------
@@ -131,17 +132,16 @@ def _spooled(
         There is no table yet, and no row to begin it with.
     """
     identity = Identity([n for n in pipeline.row_key() if n in reader.schema.names])
+    cursor = tail.cursor if tail else None
     known = _known(head, cursor, since, reader.schema)
     spool: Spool | None = None
     before = head
-    furthest: Position | None = None
     progress = Progress("Read", reader.total, log) if log else None
     for batch in reader:
-        if cursor is not None and batch.num_rows:
-            here = cursor.largest(batch)
-            if here is not None and (furthest is None or here > furthest):  # type: ignore[operator]
-                furthest = here
-        fresh = _not_in(_behind(batch, cursor, since), known)
+        asked = _behind(batch, cursor, since)
+        fresh = _not_in(asked, known)
+        if tail is not None and asked.num_rows:
+            tail.add(asked, fresh.num_rows)
         if before is not None and fresh.num_rows:
             # Numbers among equals go on where the table's ended.
             for rows in before.scan().select(ROW).collect_batches(engine="streaming"):
@@ -160,7 +160,7 @@ def _spooled(
         refuse_empty(reader.origin, "source" if cursor else "source.path")
     spool = spool or Spool(reader.schema)
     spool.close()
-    return spool, furthest
+    return spool
 
 
 def _known(
@@ -235,9 +235,9 @@ def _files(
             f"in new files, or read everything again: etl-ml refresh {pipeline.name}",
         )
     reader = FilesReader(*open_files(source, base, settings=settings, found=new))
-    spool, _ = _spooled(pipeline, reader, head, None, None, log)
+    spool = _spooled(pipeline, reader, head, None, None, log)
     place = {"files": _packed(now), "count": len(found), "new_rows": spool.rows}
-    return Increment(spool, place)
+    return Increment(spool, place, source={"bytes": sum(file.size for file in found)})
 
 
 def _mark(pipeline: Pipeline) -> str:

@@ -29,17 +29,24 @@ class Increment:
 
     Attributes
     ----------
+    rows : None where nothing follows
     cursor : what JSON can hold; the next increment starts from it
     replace : whether the rows take the place of all that were there
+    source : what the source held when it was read, for who asks whether it holds more by now
     """
 
-    rows: Batches
+    rows: Batches | None
     cursor: Mapping[str, Any]
     replace: bool = False
+    source: Mapping[str, Any] | None = None
+
+
+SOURCE = "source.json"
+"""The file of a `raw_data` version with what its source held."""
 
 
 Grow = Callable[[TableHandle | None], Increment | None]
-"""From a table (None: not there yet) to what follows on it; None when nothing does."""
+"""From a table (None: not there yet) to what follows on it; None, or no rows, when nothing does."""
 
 
 def cursor_of(metadata: Mapping[str, str]) -> dict[str, Any] | None:
@@ -75,16 +82,19 @@ def write_growing(
         increment = grow(handle)
         # Claimed as late as can be, so that versions and commits come in one order.
         writer = lake.claim(pipeline, asset, **lineage)
-        if increment is None:
+        if increment is None or increment.rows is None:
             if handle is None:
                 raise EtlMlError(f"{pipeline}/{asset}: there is nothing to begin with.")
             writer.refer(TableRef(path, handle.version, handle.rows))
-            return writer.commit()
-        try:
-            writer.follow(handle or backend.create_table(path, increment.rows.schema), increment)
-        except Moved:
-            wait()
-            continue
+        else:
+            schema = increment.rows.schema
+            try:
+                writer.follow(handle or backend.create_table(path, schema), increment)
+            except Moved:
+                wait()
+                continue
+        if increment is not None and increment.source is not None:
+            writer.file(SOURCE, increment.source)
         return writer.commit()
     raise AssertionError
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from etl_ml.spec.retention import duration
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import checked_url
 
@@ -119,6 +120,33 @@ class EmailAlert(_Alert):
 Alert = Annotated[SlackAlert | WebhookAlert | EmailAlert, Field(discriminator="type")]
 
 
+class Window(Section):
+    """How old an asset may be: 90m, 12h, 7d, 8w."""
+
+    warn: str | None = Field(None, description="Older than this is a warning.")
+    fail: str = Field(description="Older than this is a failure.")
+
+    @field_validator("warn", "fail")
+    @classmethod
+    def _is_a_duration(cls, text: str | None) -> str | None:
+        if text is not None and not duration(text):
+            raise ValueError("should be longer than nothing")
+        return text
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> Window:
+        if self.warn is not None and duration(self.warn) >= duration(self.fail):
+            raise ValueError("warn: should be shorter than fail")
+        return self
+
+
+class Freshness(Section):
+    """How old what a pipeline makes may be; by default what its schedule or sensor promises."""
+
+    raw_data: Window | None = None
+    deployed_model: Window | None = None
+
+
 class Automation(Section):
     """What happens without anybody asking for it."""
 
@@ -127,4 +155,5 @@ class Automation(Section):
     retrain_on_drift: bool = Field(
         False, description="A drift that is found asks for a run that trains, once a reference."
     )
+    freshness: Freshness = Freshness()
     alerts: tuple[Alert, ...] = ()

@@ -60,7 +60,6 @@ class Pipeline(Section):
     predictions: Predictions | None = Field(
         None, description="Score rows with the champion in each run; `{}` for clean_data."
     )
-
     automation: Automation = Automation()
 
     @model_validator(mode="after")
@@ -165,6 +164,16 @@ class Pipeline(Section):
                         f"load.{place}: this is the source; it would be overwritten by what was "
                         "read from it. Name another place"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _automation_can_be_done(self) -> Pipeline:
+        asked = self.automation.new_data
+        if asked is not None and asked.watch and not isinstance(self.source, MongoSource):
+            raise ValueError(
+                f"automation.new_data.watch: a {self.source.type} source has no change stream; "
+                "leave it out, and what is new is counted"
+            )
         return self
 
     def row_key(self) -> tuple[str, ...]:
