@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from etl_ml.extract.documents import Documents
 from etl_ml.extract.dynamodb_items import decoder
-from etl_ml.extract.reader import Reader
+from etl_ml.extract.pending import Held, marked
 from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.contract import Contract
@@ -21,6 +21,7 @@ from etl_ml.spec.source import DynamoSource, public
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from etl_ml.extract.dynamodb_export import Export
     from etl_ml.lake.stores import StoreSettings
 
 _ROWS, _PAGES = 10_000, 32  # a page has at most 1 MB
@@ -49,7 +50,7 @@ _NAMED = {
 
 def open_dynamodb(
     source: DynamoSource, contract: Contract, settings: StoreSettings | None
-) -> Reader:
+) -> Scan | Export:
     """Look whether the table or export can be read.
 
     Parameters
@@ -65,10 +66,10 @@ def open_dynamodb(
         from etl_ml.extract.dynamodb_export import Export
 
         return Export(source, contract, settings)
-    return _Scan(source, contract, settings)
+    return Scan(source, contract, settings)
 
 
-class _Scan:
+class Scan:
     """Segments read by threads of their own; a queue of bounded length holds them back."""
 
     def __init__(
@@ -78,10 +79,10 @@ class _Scan:
         self.schema = self._documents.schema
         self.origin = (source.address,)
         self._client = _client(source, settings)
-        described = self._ask(
+        self._described = self._ask(
             lambda: self._client.describe_table(TableName=source.table), threading.Event(), 10
         )
-        self._date = described["ResponseMetadata"]["HTTPHeaders"].get("date")
+        self._date = self._described["ResponseMetadata"]["HTTPHeaders"].get("date")
         # DynamoDB counts every six hours.
         self.total: int | None = None
 
@@ -120,6 +121,13 @@ class _Scan:
                     queue.get(timeout=0.05)
                 except Empty:
                     continue
+
+    def held(self) -> Held:
+        """Number and size of the items, which AWS counts every six hours."""
+        table = self._described["Table"]
+        items, size = int(table["ItemCount"]), int(table["TableSizeBytes"])
+        blind = ", by the number of items and bytes that AWS tells every six hours"
+        return Held(marked(table.get("TableId"), items, size), items, size, blind)
 
     def clock(self) -> datetime | None:
         return parsedate_to_datetime(self._date).astimezone(UTC) if self._date else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.extract.extract import FilesReader, identify, open_reader
+from etl_ml.extract.file_state import new_files, state_of
+from etl_ml.extract.pending import held
 from etl_ml.extract.position import Cursor
 from etl_ml.extract.reader import Position, Reader, Since
 from etl_ml.extract.source_error import SourceError, refuse_empty
@@ -73,6 +74,7 @@ def extract_new(
             f"etl-ml refresh {pipeline.name}",
         )
     known = head if state is not None else None
+    noted = held(pipeline, base=base, settings=settings)
     if isinstance(source, FileSource):
         increment = _files(pipeline, source, state, known, base, settings, log)
     else:
@@ -80,7 +82,7 @@ def extract_new(
     if increment is None:
         return None
     cursor = {**increment.cursor, "source": mark, "address": source.address}
-    return Increment(increment.rows, cursor, state is None, increment.source)
+    return Increment(increment.rows, cursor, state is None, {**noted, **(increment.source or {})})
 
 
 def _rows(
@@ -220,23 +222,12 @@ def _files(
             where="source.path",
             fix="move those that were read to another folder, or narrow the pattern",
         )
-    before = _unpacked(state["files"]) if state else {}
-    now = {_digest(file.name): _digest(file.size, file.version) for file in found}
-    new = [file for file in found if before.get(_digest(file.name)) != now[_digest(file.name)]]
+    new = new_files(pipeline, found, state)
     if not new:
         return None
-    changed = [file.name for file in new if _digest(file.name) in before]
-    if changed and not pipeline.row_key():
-        raise SourceError(
-            f"{changed[0]}: the file has changed since it was read.",
-            seen=f"{len(changed)} such files" if len(changed) > 1 else None,
-            where="source.incremental",
-            fix="set contract.primary_key, so that its rows replace the older ones, put new rows "
-            f"in new files, or read everything again: etl-ml refresh {pipeline.name}",
-        )
     reader = FilesReader(*open_files(source, base, settings=settings, found=new))
     spool = _spooled(pipeline, reader, head, None, None, log)
-    place = {"files": _packed(now), "count": len(found), "new_rows": spool.rows}
+    place = {**state_of(found), "new_rows": spool.rows}
     return Increment(spool, place, source={"bytes": sum(file.size for file in found)})
 
 
@@ -250,17 +241,3 @@ def _mark(pipeline: Pipeline) -> str:
     incremental = source.incremental
     told.append(incremental.cursor if incremental else None)
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
-
-
-def _digest(*parts: object) -> bytes:
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
-
-
-def _packed(files: Mapping[bytes, bytes]) -> str:
-    """16 bytes a file: the state travels in every commit."""
-    return base64.b64encode(b"".join(name + version for name, version in files.items())).decode()
-
-
-def _unpacked(text: str) -> dict[bytes, bytes]:
-    data = base64.b64decode(text)
-    return {data[at : at + 8]: data[at + 8 : at + 16] for at in range(0, len(data), 16)}

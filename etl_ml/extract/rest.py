@@ -43,6 +43,22 @@ def open_rest(source: RestSource, contract: Contract, since: Since | None) -> Re
     return _RestReader(source, contract, since)
 
 
+def first_page(
+    source: RestSource, contract: Contract, since: Since | None, seconds: float
+) -> tuple[pa.RecordBatch, bool]:
+    """The rows of the first page, and whether there is another; asked for once.
+
+    Raises
+    ------
+    SourceError
+    """
+    patient = min(source.timeout_seconds, seconds)
+    once = source.model_copy(update={"max_retries": 0, "timeout_seconds": patient})
+    reader = open_rest(once, contract, since)
+    assert isinstance(reader, _RestReader)
+    return reader.first()
+
+
 class _RestReader:
     total = None
 
@@ -73,6 +89,12 @@ class _RestReader:
                 rows = []
         if rows:
             yield self._documents.batch(rows)
+
+    def first(self) -> tuple[pa.RecordBatch, bool]:
+        """The first page, and whether it leads to another."""
+        if self._first is None:
+            return self._documents.batch([]), False
+        return self._documents.batch(list(self._first)), self._first.paginator.has_next_page
 
     def _from_first(self, begun: Iterator[Any]) -> Iterator[Any]:
         if self._first is not None:

@@ -46,6 +46,21 @@ def open_sql(
     SourceError
         Host, user, password, database, table, column or query are not right.
     """
+    return _SqlReader(source, open_database(source), key or contract.primary_key, since)
+
+
+def open_database(source: SqlSource, seconds: float | None = None) -> Database:
+    """The database of a source; nothing is asked yet.
+
+    Parameters
+    ----------
+    seconds : how long an answer may take
+
+    Raises
+    ------
+    SourceError
+        A package is missing, or the URL is none.
+    """
     try:
         import sqlalchemy  # noqa: F401
     except ModuleNotFoundError:
@@ -56,7 +71,7 @@ def open_sql(
         ) from None
     from etl_ml.extract.sql_database import Database
 
-    return _SqlReader(source, Database(source), key or contract.primary_key, since)
+    return Database(source, seconds)
 
 
 class _SqlReader:

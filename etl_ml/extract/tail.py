@@ -97,8 +97,14 @@ class Tail:
 
         values = self._values if self._values is not None else pl.Series("value", [position])[:0]
         since = self._since(position, values)
-        past = int((values > position).sum())
-        return Seen(since, position, int((values >= since).sum()) - past, past)
+        return self.counted(since, position)
+
+    def counted(self, since: Position, position: Position) -> Seen:
+        """How many of the rows lie around a position."""
+        if self._values is None:
+            return Seen(since, position, 0, 0)
+        past = int((self._values > position).sum())
+        return Seen(since, position, int((self._values >= since).sum()) - past, past)
 
     def _since(self, position: Position, values: pl.Series) -> Position:
         return self.cursor.behind(position, values.to_frame().lazy())

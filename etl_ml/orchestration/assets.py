@@ -7,7 +7,6 @@ The stages are imported where they run: loading the definitions needs neither pa
 scikit-learn.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 import dagster as dg
 
-from etl_ml import __version__
-from etl_ml.lake import Contents, Increment, Lake, Version
+from etl_ml.lake import Contents, Increment, Lake, Run, Version
 from etl_ml.lake.backend import TableHandle
+from etl_ml.lake.growing import SOURCE
 from etl_ml.orchestration.checks import (
     Checks,
     check_specs,
@@ -25,7 +24,9 @@ from etl_ml.orchestration.checks import (
     evaluation_results,
     validation_results,
 )
+from etl_ml.orchestration.code_version import code_version
 from etl_ml.orchestration.deployment import CONFIG, deploy_steps, required_resources
+from etl_ml.orchestration.drifts import note_training
 from etl_ml.orchestration.io_manager import PipelineIOManager, describe
 from etl_ml.orchestration.metadata import (
     column_lineage,
@@ -34,6 +35,11 @@ from etl_ml.orchestration.metadata import (
     leaderboard_metadata,
     validation_metadata,
 )
+from etl_ml.orchestration.policies import policies
+from etl_ml.orchestration.pools import deploy_pool, source_pool
+from etl_ml.orchestration.retries import heals
+from etl_ml.orchestration.runs_at_work import GOAL_TAG
+from etl_ml.orchestration.state import StateReader
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
@@ -85,8 +91,9 @@ def build_assets(
             "kinds": kinds,
             "owners": list(pipeline.owners),
             "group_name": pipeline.name,
-            "code_version": _code_version(pipeline, asset),
+            "code_version": code_version(pipeline, asset),
             "io_manager_key": lake_key,
+            **policies(pipeline, asset),
             "metadata": schema if asset in ("validated_data", "clean_data") else {},
         }
 
@@ -100,15 +107,33 @@ def build_assets(
             resource_defs={lake_key: io_manager},
             **more,
         )
-        return declared
+        return lambda compute: declared(heals(compute))
 
     @asset(
         "raw_data",
         config_schema={"refresh": dg.Field(bool, default_value=False, description=_REFRESH)},
         required_resource_keys=resource_keys(pipeline.source),
+        output_required=False,
+        pool=source_pool(pipeline),
     )
-    def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
-        from etl_ml.extract import extract, extract_new
+    def raw_data(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]:
+        read = _read(context)
+        goal = context.run.tags.get(GOAL_TAG)
+        if goal is None or context.run.parent_run_id is not None:
+            yield read
+            return
+        # A sensor asked for what the lake may have by now: another run may have been first.
+        key = context.asset_key
+        step = context.op_execution_context.get_step_execution_context()
+        version = lake_io.store(step, key, read.value)
+        if not StateReader(lake_io.lake(), pipeline).read().is_done(train=goal == "train"):
+            yield dg.Output(version, metadata=dict(read.metadata))
+            return
+        context.log.info("Nothing is new, and everything was made from it: the run ends here.")
+        context.log_event(dg.AssetMaterialization(key, metadata=describe(version)))
+
+    def _read(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
+        from etl_ml.extract import extract, extract_new, held
 
         lake_io.checked_lake()
         source, told = pipeline.source, context.log.info
@@ -124,12 +149,15 @@ def build_assets(
 
             return dg.Output(Contents(grow=grow))
         key, contract = pipeline.row_key(), pipeline.contract
+        files = {}
+        if pipeline.automation.new_data is not None:
+            files[SOURCE] = held(pipeline, base=home, settings=settings)
         read = extract(
             source, base=home, primary_key=key, contract=contract, settings=settings, log=told
         )
         columns = [dg.TableColumn(field.name, str(field.type)) for field in read.rows.schema]
         schema = dg.TableSchema(columns=columns)
-        return dg.Output(Contents(read.rows), metadata={"dagster/column_schema": schema})
+        return dg.Output(Contents(read.rows, files), metadata={"dagster/column_schema": schema})
 
     @dg.multi_asset(
         name=f"{pipeline.name}__validated_data",
@@ -143,6 +171,7 @@ def build_assets(
         can_subset=True,
         config_schema={"replay": dg.Field(bool, default_value=False, description=_REPLAY)},
     )
+    @heals
     def validated_data(context: dg.AssetExecutionContext, raw_data: Version) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
             yield from _validated(context, raw_data, Path(folder))
@@ -207,7 +236,9 @@ def build_assets(
             raise dg.Failure("\n".join(stopped.values()), allow_retries=False)
 
     @asset("clean_data", "validated_data")
-    def clean_data(validated_data: Version) -> dg.Output[Contents]:
+    def clean_data(
+        context: dg.AssetExecutionContext, validated_data: Version
+    ) -> dg.Output[Contents]:
         from etl_ml.transform import clean
 
         result = clean(
@@ -272,6 +303,9 @@ def build_assets(
         yield from evaluation_results(checks, result.report)
         metadata = evaluation_metadata(result.report, result.card, result.pictures)
         yield dg.Output(Contents(files=result.files()), metadata=metadata)
+        above = Run(lake_io.lake(), pipeline.name, "").closure("clean_data", clean_data.version)
+        validated = lake_io.lake().open(pipeline.name, "validated_data", above["validated_data"])
+        note_training(lake_io.lake(), pipeline.name, validated, trained_model.version)
 
     @asset(
         "deployed_model",
@@ -282,6 +316,7 @@ def build_assets(
         output_required=False,
         config_schema=CONFIG,
         required_resource_keys=required_resources(pipeline),
+        pool=deploy_pool(pipeline),
     )
     def deployed_model(
         context: dg.AssetExecutionContext,
@@ -362,24 +397,3 @@ def _format(pipeline: Pipeline) -> str:
         return source.type
     name = source.path.removesuffix(".gz").removesuffix(".zst")
     return source.format or name.rpartition(".")[2].lower() or "file"
-
-
-def _code_version(pipeline: Pipeline, asset: str) -> str:
-    """Changes when etl_ml does, or the part of the configuration that the asset depends on."""
-    sections: dict[str, list[Any]] = {
-        "raw_data": [pipeline.source, pipeline.row_key()],
-        "validated_data": [
-            pipeline.contract,
-            pipeline.target,
-            pipeline.validation,
-            pipeline.training.folds,
-        ],
-        "clean_data": [pipeline.cleaning, pipeline.features.outliers],
-        "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
-        "trained_model": [pipeline.training],
-        "model_evaluation": [pipeline.evaluation, pipeline.metric, pipeline.training.seed],
-        "deployed_model": [pipeline.deployment],
-    }
-    sections["quarantined_data"] = sections["validated_data"]
-    text = repr(sections[asset]).encode()
-    return f"{__version__}-{hashlib.blake2b(text, digest_size=4).hexdigest()}"

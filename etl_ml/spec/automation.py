@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
@@ -56,12 +57,16 @@ class NewData(Section):
             raise ValueError("should not be negative")
         return value
 
+    def rows_to_train(self, trained_on: int) -> int:
+        """New rows that are worth a training after one on `trained_on` rows."""
+        if isinstance(self.train_every_rows, int):
+            return self.train_every_rows
+        share = float(self.train_every_rows.strip().rstrip("%").rstrip()) / 100
+        return math.ceil(share * trained_on)
+
     def worth_training(self, new: int, trained_on: int) -> bool:
         """Whether `new` rows are enough after a training on `trained_on` rows."""
-        if isinstance(self.train_every_rows, int):
-            return new >= self.train_every_rows
-        share = float(self.train_every_rows.strip().rstrip("%")) / 100
-        return new >= share * trained_on
+        return new >= self.rows_to_train(trained_on)
 
 
 class _Alert(Section):
