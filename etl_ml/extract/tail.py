@@ -1,6 +1,8 @@
 """The end of a read: how far it came, and how many rows lie where the next one will look again.
 
-A count of the source less these numbers is what has come since.
+A count of the source less these numbers is what has come since. It may be less than what a read
+would find, where as many rows have left the lag as have come late; it is never nothing as long as
+the rows that left are new ones behind it.
 """
 
 from __future__ import annotations
