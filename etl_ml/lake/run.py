@@ -34,6 +34,10 @@ class Run:
         name = self._record(self._run_id, "wrote", asset)
         self._lake.backend.put(name, dump_json({"version": version}))
 
+    def has_written(self, asset: str) -> bool:
+        """Whether this run has committed a version of an asset."""
+        return self._lake.backend.get(self._record(self._run_id, "wrote", asset)) is not None
+
     def read(self, inputs: Sequence[str]) -> dict[str, Version]:
         """One version of each input, chosen so that they belong together, and pinned.
 

@@ -17,7 +17,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from etl_ml.lake import Lake
+from etl_ml.lake import Lake, Run
 from etl_ml.lake.heartbeat import Sign, signs
 
 PIPELINE_TAG = "etl_ml/pipeline"
@@ -90,7 +90,7 @@ class LastRuns:
     Attributes
     ----------
     newest : id of the newest run, "" where there is none
-    failures : how many in a row have failed, the newest first
+    failures : how many in a row have failed, back to the last one that brought rows to the lake
     ended : when the newest ended, in seconds since 1970 by Dagster's clock
     """
 
@@ -99,8 +99,8 @@ class LastRuns:
     ended: float = 0.0
 
     @staticmethod
-    def of(instance: dg.DagsterInstance, pipeline: str) -> LastRuns:
-        """The newest first, in the order in which they were created, whatever clocks said."""
+    def of(instance: dg.DagsterInstance, lake: Lake, pipeline: str) -> LastRuns:
+        """In the order in which they were created, whatever clocks said."""
         filters = dg.RunsFilter(tags={PIPELINE_TAG: pipeline})
         records = list(instance.get_run_records(filters=filters, limit=_REMEMBERED))
         if not records:
@@ -110,6 +110,8 @@ class LastRuns:
             if record.dagster_run.is_success:
                 break
             failures += record.dagster_run.is_finished
+            if Run(lake, pipeline, record.dagster_run.run_id).has_written("raw_data"):
+                break
         return LastRuns(records[0].dagster_run.run_id, failures, _ended(records[0]))
 
 

@@ -171,7 +171,7 @@ def new_data_sensor(
     def look(context: dg.SensorEvaluationContext, memory: Memory) -> tuple[Memory, Any]:
         now = memory.looked
         silence = Silence(asked.every_seconds, memory.silence)
-        last = LastRuns.of(context.instance, pipeline.name)
+        last = LastRuns.of(context.instance, lake_io.lake(), pipeline.name)
         hindered = looks.hindered(context.instance, silence, last, now)
         memory = replace(memory, silence=silence.now)
         if hindered is not None:
@@ -226,7 +226,7 @@ def retrain_sensor(
             return memory, "no drift was found"
         if has_retrained(lake, pipeline.name, reference):
             return memory, f"a model was trained on rows that have drifted from {reference}"
-        last = LastRuns.of(context.instance, pipeline.name)
+        last = LastRuns.of(context.instance, lake_io.lake(), pipeline.name)
         hindered = looks.hindered(context.instance, silence, last, memory.looked)
         memory = replace(memory, silence=silence.now)
         if hindered is not None:
