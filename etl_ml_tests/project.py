@@ -17,6 +17,7 @@ import dagster as dg
 import polars as pl
 import yaml
 
+import etl_ml
 from etl_ml.lake import Lake, open_lake
 
 _numbers = count()
@@ -186,7 +187,8 @@ class Project:
 
     def environment(self, **extra: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("ETL_ML_LAKE", "DAGSTER_HOME")}
-        return kept | {"PYTHONPATH": str(self.root)} | extra
+        here = Path(etl_ml.__file__).parents[1]
+        return kept | {"PYTHONPATH": os.pathsep.join(map(str, [self.root, here]))} | extra
 
 
 def failure_message(result: dg.ExecuteInProcessResult) -> str:

@@ -13,7 +13,7 @@ from etl_ml.spec.source import MongoSource
 
 _FIND_SECONDS = 5.0
 _MILLISECONDS = int(SECONDS * 1000)
-_ON_VIEW = 166
+_NOT_ALLOWED, _ON_VIEW = 13, 166
 
 
 def count_documents(source: MongoSource, cursor: Cursor, seen: Seen | None, bound: int) -> Pending:
@@ -92,8 +92,10 @@ def _index(there: MongoCollection, field: str) -> str | None:
 
     try:
         found = list(there.collection.list_indexes())
-    except OperationFailure:
-        return None  # a view has none, and not everybody may ask
+    except OperationFailure as error:
+        if error.code in (_ON_VIEW, _NOT_ALLOWED):
+            return None
+        raise
     for index in found:
         whole = not index.get("sparse") and "partialFilterExpression" not in index
         if whole and next(iter(index["key"].items())) in ((field, 1), (field, -1)):

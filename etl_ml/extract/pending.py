@@ -146,7 +146,7 @@ def _counted(
 
         return new_files_of(pipeline, source, raw, noted, base, bound, settings)
     if source.incremental is None:
-        return _changed(_held(pipeline, base, settings), raw, noted)
+        return _changed(_held(pipeline, base, settings), raw, noted, bound)
     cursor = Cursor.of(pipeline)
     seen = Seen.load(noted, cursor) if raw is not None else None
     if seen is None and raw is not None and (committed := raw.table.cursor):
@@ -189,14 +189,15 @@ def _held(pipeline: Pipeline, base: Path, settings: StoreSettings | None) -> Hel
     return Held(None)
 
 
-def _changed(now: Held, raw: Version | None, noted: Mapping[str, Any]) -> Pending:
+def _changed(now: Held, raw: Version | None, noted: Mapping[str, Any], bound: int) -> Pending:
     """A source that is read whole: what differs from what was noted before the last read."""
     if now.mark is None:
         return Pending(None, "the source cannot tell whether it has changed")
     if raw is None:
-        return Pending(now.rows or 1, "nothing was read yet", now.mark)
+        rows = bound if now.rows is None else now.rows
+        return Pending(rows, "nothing was read yet", now.mark)
     if "mark" not in noted:
-        return Pending(now.rows or 1, "what was read last is not known", now.mark)
+        return Pending(bound, "what was read last is not known", now.mark)
     if noted["mark"] == now.mark:
         return Pending(0, f"the source has not changed{now.blind}", now.mark)
     rows = 1

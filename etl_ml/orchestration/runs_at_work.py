@@ -45,7 +45,7 @@ class Silence:
 
     def lasts(self, name: str, what: object, seconds: float) -> bool:
         """Whether `what` has been the same for so long; to be asked once a look."""
-        before, looks = self._seen.get(name, ("", 0))
+        before, looks = self._seen.get(name, (None, 0))
         looks = looks + 1 if before == str(what) else 0
         self.now[name] = (str(what), looks)
         return looks >= max(2, math.ceil(seconds / self._every))

@@ -7,24 +7,21 @@ for is claimed in the lake first: of two daemons one asks.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from etl_ml.lake.backend import AlreadyExists
-from etl_ml.lake.documents import dump_json
 from etl_ml.orchestration.drifts import drifted_from, has_retrained
 from etl_ml.orchestration.due import Due, backoff, due
 from etl_ml.orchestration.io_manager import PipelineIOManager
+from etl_ml.orchestration.looks import Looked, Looks, StillLooking
 from etl_ml.orchestration.memory import Memory
-from etl_ml.orchestration.runs_at_work import GOAL_TAG, WHY_TAG, LastRuns, Silence, at_work
-from etl_ml.orchestration.state import DATA, MODEL, State, StateReader
+from etl_ml.orchestration.runs_at_work import Silence
+from etl_ml.orchestration.state import State
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.automation import NewData
 from etl_ml.spec.error import EtlMlError
@@ -35,120 +32,9 @@ if TYPE_CHECKING:
     from etl_ml.extract.pending import Pending
     from etl_ml.lake.stores import StoreSettings
 
-T = TypeVar("T")
 _DRIFT_SECONDS = 60
 _REFUSED_LONGEST = 300.0  # seconds between two questions to a source that gives no answer
-_LOOK_SECONDS = 50.0  # Dagster ends a look after 60
-_CLAIM_SECONDS = 30.0
 _COUNTED = 1_000_000
-
-
-class StillLooking(Exception):
-    """A look takes longer than it may."""
-
-
-class Looks:
-    """What both sensors of a pipeline do: they see who is at work, and ask at most once."""
-
-    def __init__(
-        self, pipeline: Pipeline, lake_io: PipelineIOManager, code_version: str, every: float
-    ) -> None:
-        self.pipeline, self._lake_io, self.every = pipeline, lake_io, every
-        self._code_version = code_version
-        self._reader: StateReader | None = None
-        self._lake: object = None
-        self._thread: Thread | None = None
-
-    def state(self) -> tuple[StateReader, State]:
-        lake = self._lake_io.lake()
-        if self._reader is None or self._lake is not lake:
-            self._lake, self._reader = lake, StateReader(lake, self.pipeline, self._code_version)
-        return self._reader, self._reader.read()
-
-    def hindered(
-        self, instance: dg.DagsterInstance, silence: Silence, last: LastRuns, now: float
-    ) -> str | None:
-        """Why no run may be asked for now."""
-        working = at_work(instance, self._lake_io.lake(), self.pipeline.name, silence)
-        if working is not None:
-            return working
-        if last.failures:
-            wait = backoff(self.every, last.failures) - (now - last.ended)
-            # Where the clock went back, the wait would have no end.
-            if 0 < wait <= backoff(self.every, last.failures):
-                times = f"{last.failures} runs in a row have failed, the last"
-                told = times if last.failures > 1 else "the last run failed,"
-                return f"{told} {last.newest[:8]}; it is asked for again in {wait:,.0f} s"
-        return None
-
-    def request(
-        self, due: Due, reader: StateReader, state: State, last: LastRuns, silence: Silence
-    ) -> dg.RunRequest | str:
-        """The run, or that another daemon asks for it."""
-        name = self.pipeline.name
-        raw = state.raw.version if state.raw is not None else "none"
-        key = f"{raw}-{last.newest or 'first'}"
-        if not self._claimed(key) and not silence.lasts(f"asked {key}", "", _CLAIM_SECONDS):
-            return "another daemon has asked for the run"
-        whole = due.read and due.train
-        selection = None if whole else self._selection(due, reader)
-        goal = "train" if due.train else "data" if due.data else "deploy"
-        return dg.RunRequest(
-            run_key=f"{name}:{key}:{goal}",
-            asset_selection=selection,
-            tags={GOAL_TAG: goal, WHY_TAG: due.why},
-        )
-
-    def bounded(self, look: Callable[[], T]) -> T:
-        """What a look gives, if it does so in time; one that does not is waited for.
-
-        Raises
-        ------
-        StillLooking
-        """
-        if self._thread is not None and self._thread.is_alive():
-            raise StillLooking("the look before this one has not ended yet")
-        found: list[T] = []
-        failed: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                found.append(look())
-            except BaseException as error:  # raised where the look was asked for
-                failed.append(error)
-
-        self._thread = Thread(target=work, daemon=True)
-        self._thread.start()
-        self._thread.join(_LOOK_SECONDS)
-        if failed:
-            raise failed[0]
-        if not found:
-            raise StillLooking(f"the look has not ended within {_LOOK_SECONDS:g} s; it goes on")
-        return found[0]
-
-    def _claimed(self, key: str) -> bool:
-        """Whether the claim is ours; those before it have served."""
-        backend, folder = self._lake_io.lake().backend, f"{self.pipeline.name}/asked"
-        try:
-            backend.create(f"{folder}/{key}.json", dump_json({"by": secrets.token_hex(8)}))
-        except AlreadyExists:
-            return False
-        for name in backend.objects(folder):
-            if name != f"{key}.json":
-                backend.delete(f"{folder}/{name}")
-        return True
-
-    def _selection(self, due: Due, reader: StateReader) -> list[dg.AssetKey]:
-        pipeline = self.pipeline
-        names = [*(["raw_data"] if due.read else []), *(DATA if due.data else ())]
-        if due.deploy:
-            names += MODEL if due.train else ["deployed_model"]
-        models = any(destination.what == "model" for destination in pipeline.load)
-        if pipeline.load and (due.data or models):
-            names.append("loaded_data")
-        if pipeline.predictions is not None and (due.deploy or reader.champion()):
-            names.append("predictions")
-        return [dg.AssetKey([pipeline.name, name]) for name in names]
 
 
 def new_data_sensor(
@@ -168,14 +54,13 @@ def new_data_sensor(
     """
     looks = Looks(pipeline, lake_io, code_version, asked.every_seconds)
 
-    def look(context: dg.SensorEvaluationContext, memory: Memory) -> tuple[Memory, Any]:
+    def look(context: dg.SensorEvaluationContext, memory: Memory) -> Looked:
         now = memory.looked
         silence = Silence(asked.every_seconds, memory.silence)
-        last = LastRuns.of(context.instance, lake_io.lake(), pipeline.name)
-        hindered = looks.hindered(context.instance, silence, last, now)
+        last = looks.last_runs(context.instance, silence, now)
         memory = replace(memory, silence=silence.now)
-        if hindered is not None:
-            return memory, hindered
+        if isinstance(last, str):
+            return memory, last
         reader, state = looks.state()
         memory = memory.of(*_known_by(state))
         settings = settings_of(pipeline.source, context.resources)
@@ -218,7 +103,7 @@ def retrain_sensor(
     """
     looks = Looks(pipeline, lake_io, code_version, _DRIFT_SECONDS)
 
-    def look(context: dg.SensorEvaluationContext, memory: Memory) -> tuple[Memory, Any]:
+    def look(context: dg.SensorEvaluationContext, memory: Memory) -> Looked:
         silence = Silence(_DRIFT_SECONDS, memory.silence)
         lake = lake_io.lake()
         reference = drifted_from(lake, pipeline)
@@ -226,11 +111,10 @@ def retrain_sensor(
             return memory, "no drift was found"
         if has_retrained(lake, pipeline.name, reference):
             return memory, f"a model was trained on rows that have drifted from {reference}"
-        last = LastRuns.of(context.instance, lake_io.lake(), pipeline.name)
-        hindered = looks.hindered(context.instance, silence, last, memory.looked)
+        last = looks.last_runs(context.instance, silence, memory.looked)
         memory = replace(memory, silence=silence.now)
-        if hindered is not None:
-            return memory, hindered
+        if isinstance(last, str):
+            return memory, last
         reader, state = looks.state()
         why = f"rows have drifted from validated_data {reference}"
         wanted = Due(why, data=state.behind, train=True, deploy=True)
@@ -250,7 +134,7 @@ def retrain_sensor(
     return retrain
 
 
-Look = Callable[[dg.SensorEvaluationContext, Memory], tuple[Memory, Any]]
+Look = Callable[[dg.SensorEvaluationContext, Memory], Looked]
 
 
 def _looked(context: dg.SensorEvaluationContext, looks: Looks, look: Look) -> dg.SensorResult:
