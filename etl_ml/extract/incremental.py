@@ -63,16 +63,7 @@ def extract_new(
         The source cannot be read, has no rows at all, or is another one than before.
     """
     source = pipeline.source
-    state = None if head is None or refresh else cursor_of(head.metadata)
-    mark = _mark(pipeline)
-    if state is not None and state["source"] != mark:
-        raise SourceError(
-            f"{pipeline.name}: the source or its columns are not those that raw_data was read by.",
-            seen=f"it was {state.get('address', 'another one')}, now it is {source.address}",
-            where="source",
-            fix="put the source back as it was, or read everything again, in one commit: "
-            f"etl-ml refresh {pipeline.name}",
-        )
+    state = state_before(pipeline, head, refresh)
     known = head if state is not None else None
     noted = held(pipeline, base=base, settings=settings)
     if isinstance(source, FileSource):
@@ -81,8 +72,36 @@ def extract_new(
         increment = _rows(pipeline, state, known, base, settings, log)
     if increment is None:
         return None
-    cursor = {**increment.cursor, "source": mark, "address": source.address}
+    cursor = {**increment.cursor, **source_mark(pipeline)}
     return Increment(increment.rows, cursor, state is None, {**noted, **(increment.source or {})})
+
+
+def state_before(
+    pipeline: Pipeline, head: TableHandle | None, refresh: bool
+) -> dict[str, Any] | None:
+    """The cursor that a table was committed with; None where it is begun anew.
+
+    Raises
+    ------
+    SourceError
+        The table's rows are from another source.
+    """
+    state = None if head is None or refresh else cursor_of(head.metadata)
+    if state is not None and state["source"] != _mark(pipeline):
+        now = pipeline.source.address
+        raise SourceError(
+            f"{pipeline.name}: the source or its columns are not those that raw_data was read by.",
+            seen=f"it was {state.get('address', 'another one')}, now it is {now}",
+            where="source",
+            fix="put the source back as it was, or read everything again, in one commit: "
+            f"etl-ml refresh {pipeline.name}",
+        )
+    return state
+
+
+def source_mark(pipeline: Pipeline) -> dict[str, str]:
+    """What a cursor says of the source that it is of."""
+    return {"source": _mark(pipeline), "address": pipeline.source.address}
 
 
 def _rows(

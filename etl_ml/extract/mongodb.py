@@ -103,7 +103,9 @@ class MongoReader:
     def _query(self, since: Since | None) -> dict[str, Any]:
         if since is None:
             return self._there.filter
-        return self._there.where(since.cursor, gte=since.position)
+        if since.until is None:
+            return self._there.where(since.cursor, gte=since.position)
+        return self._there.where(since.cursor, gte=since.position, lt=since.until)
 
     def _count(self, since: Since | None) -> int | None:
         from pymongo.errors import PyMongoError

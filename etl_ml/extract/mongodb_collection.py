@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote_plus
@@ -53,11 +53,11 @@ class MongoCollection:
         return found
 
     def where(self, field: str, **conditions: Any) -> dict[str, Any]:
-        """The filter, and conditions on a field: `gte=…`, `gt=…`, `lte=…`.
+        """The filter, and conditions on a field: `gte=…`, `gt=…`, `lt=…`, `lte=…`.
 
-        An `_id` that is an ObjectId's 24 digits is compared as one.
+        An `_id` that is an ObjectId's 24 digits is compared as one, a day as its first moment.
         """
-        asked = {field: {f"${name}": _id(field, value) for name, value in conditions.items()}}
+        asked = {field: {f"${name}": _place(field, value) for name, value in conditions.items()}}
         return {"$and": [self.filter, asked]} if self.filter else asked
 
     @cached_property
@@ -196,8 +196,10 @@ def heals(error: Exception) -> bool:
     return isinstance(error, AutoReconnect)
 
 
-def _id(field: str, value: Any) -> Any:
+def _place(field: str, value: Any) -> Any:
     from bson import ObjectId
 
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
     is_id = field == ID and isinstance(value, str) and ObjectId.is_valid(value)
     return ObjectId(value) if is_id else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -187,7 +187,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def parameters(
-    params: dict[str, str | int | float | bool], position: Position | None
+    params: dict[str, str | int | float | bool], position: Position | date | None
 ) -> dict[str, Any]:
     """The query's parameters, with the cursor's place filled in.
 
@@ -204,7 +204,7 @@ def parameters(
     return filled
 
 
-def _written(position: Position, form: str | None) -> str:
+def _written(position: Position | date, form: str | None) -> str:
     if not isinstance(position, datetime):
         return str(position)
     moment = position.astimezone(UTC)

@@ -157,8 +157,12 @@ class _SqlReader:
     def _wanted(self) -> str:
         if self._since is None:
             return "1 = 1"
-        database = self._database
-        return f"{database.cell(self._since.cursor)} >= {database.literal(self._since.position)}"
+        database, since = self._database, self._since
+        cell = database.cell(since.cursor)
+        wanted = f"{cell} >= {database.literal(since.position)}"
+        if since.until is None:
+            return wanted
+        return f"{wanted} AND {cell} < {database.literal(since.until)}"
 
     def _nullable(self) -> list[str]:
         """The columns of the key that may be null, where the read must look for such rows."""

@@ -27,6 +27,7 @@ from etl_ml.orchestration.checks import (
 from etl_ml.orchestration.code_version import code_version
 from etl_ml.orchestration.deployment import CONFIG, deploy_steps, required_resources
 from etl_ml.orchestration.drifts import note_training
+from etl_ml.orchestration.forgetting import forget
 from etl_ml.orchestration.io_manager import PipelineIOManager, describe
 from etl_ml.orchestration.metadata import (
     column_lineage,
@@ -35,13 +36,13 @@ from etl_ml.orchestration.metadata import (
     leaderboard_metadata,
     validation_metadata,
 )
+from etl_ml.orchestration.partitions import backfill, days_of, partitions_def
 from etl_ml.orchestration.policies import policies
 from etl_ml.orchestration.pools import deploy_pool, source_pool
 from etl_ml.orchestration.retries import heals
 from etl_ml.orchestration.runs_at_work import GOAL_TAG
 from etl_ml.orchestration.state import StateReader
 from etl_ml.orchestration.stores import resource_keys, settings_of
-from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.source import FileSource, SqlSource
 
@@ -55,7 +56,6 @@ _DESCRIPTIONS = {
     "model_evaluation": "Test metrics with intervals, gates, and the comparison with the champion.",
     "deployed_model": "The champion: loaded in a fresh process, and found to answer as trained.",
 }
-_WORTH = 5
 _REFRESH = "Read an incremental source again from the start, in place of what was read."
 _REPLAY = "Validate the rows that earlier runs rejected, too."
 _KINDS = {
@@ -105,6 +105,7 @@ def build_assets(
             ins={read: dg.AssetIn(key=dg.AssetKey([pipeline.name, read])) for read in reads},
             check_specs=check_specs(pipeline, name) or None,
             resource_defs={lake_key: io_manager},
+            **backfill(pipeline),
             **more,
         )
         return lambda compute: declared(heals(compute))
@@ -115,6 +116,7 @@ def build_assets(
         required_resource_keys=resource_keys(pipeline.source),
         output_required=False,
         pool=source_pool(pipeline),
+        partitions_def=partitions_def(pipeline),
     )
     def raw_data(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]:
         read = _read(context)
@@ -139,6 +141,8 @@ def build_assets(
         source, told = pipeline.source, context.log.info
         settings = settings_of(source, context.resources)
         told(f"Reading {source.address}")
+        if pipeline.partitions is not None:
+            return days_of(context, pipeline, home)
         if source.incremental is not None:
             refresh = context.op_execution_context.op_config["refresh"]
 
@@ -346,26 +350,6 @@ def build_assets(
         model_evaluation,
         deployed_model,
     ]
-
-
-def forget(context: dg.AssetExecutionContext, lake: Lake, pipeline: Pipeline) -> None:
-    """Retention after a good run, once there is enough to remove to be worth the listing."""
-    from etl_ml.lake.retention import vacuum
-    from etl_ml.spec.retention import duration
-
-    keep, age = pipeline.lake.keep, duration(pipeline.lake.older_than)
-    try:
-        removed = vacuum(
-            lake, pipeline.name, keep=keep, older_than=age, worth=max(_WORTH, keep // 3)
-        )
-    except EtlMlError as error:  # the run was good: what is old can wait
-        context.log.warning(f"Nothing old was removed from the lake: {error}")
-        return
-    if removed.versions:
-        context.log.info(
-            f"Removed {len(removed.versions)} versions older than {pipeline.lake.older_than}, "
-            f"{removed.bytes / 1e6:,.0f} MB, from {lake.url}"
-        )
 
 
 def drift_reference(lake: Lake, pipeline: Pipeline) -> Version | None:

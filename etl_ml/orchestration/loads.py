@@ -10,6 +10,7 @@ import dagster as dg
 from etl_ml import __version__
 from etl_ml.lake import Contents, Lake, Version
 from etl_ml.orchestration.io_manager import PipelineIOManager
+from etl_ml.orchestration.partitions import backfill
 from etl_ml.orchestration.policies import policies
 from etl_ml.orchestration.pools import load_pool
 from etl_ml.orchestration.retries import again, heals, step_of
@@ -49,6 +50,7 @@ def build_loads(
         "resource_defs": {lake_key: lake_io.definition},
     }
     facts |= policies(pipeline, "loaded_data")
+    days = backfill(pipeline)
     pool = load_pool(pipeline)
     resources = {key for destination in destinations for key in resource_keys(destination)}
     reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
@@ -110,7 +112,9 @@ def build_loads(
 
     asset: dg.AssetsDefinition
     if models:
-        asset = after_deployment(name, "load", loaded_data, lake_key, resources, reads, facts, pool)
+        asset = after_deployment(
+            name, "load", loaded_data, lake_key, resources, reads, facts | days, pool
+        )
     else:
         asset = dg.asset(
             name=None,
@@ -118,6 +122,7 @@ def build_loads(
             io_manager_key=lake_key,
             required_resource_keys=resources,
             pool=pool,
+            **days,
             **facts,
         )(loaded_data)
     external = [

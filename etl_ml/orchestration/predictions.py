@@ -12,6 +12,7 @@ from etl_ml import __version__
 from etl_ml.lake import Contents, Version
 from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import after_deployment
+from etl_ml.orchestration.partitions import backfill
 from etl_ml.orchestration.policies import policies
 from etl_ml.orchestration.retries import heals
 from etl_ml.orchestration.stores import resource_keys, settings_of
@@ -85,6 +86,7 @@ def build_predictions(
         "code_version": f"{__version__}-{_digest(asked)}",
         "resource_defs": {lake_key: lake_io.definition},
         **policies(pipeline, "predictions"),
+        **backfill(pipeline),
     }
     reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
     needed = resource_keys(asked.input) if asked.input else set()

@@ -58,7 +58,7 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
         )
     checked = rows.with_columns(added)
     repeated: dict[str, str] = {}
-    growing = pipeline.source.incremental is not None and bool(pipeline.row_key())
+    growing = pipeline.grows and bool(pipeline.row_key())
     if growing:
         checked = _mark_older(checked, pipeline)
     elif contract.primary_key:
@@ -134,12 +134,11 @@ def _mark_older(rows: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     """Of rows with one key, all but the newest: by cursor, else as they were read."""
     import polars as pl
 
-    contract, incremental = pipeline.contract, pipeline.source.incremental
+    contract, name = pipeline.contract, pipeline.newest_by
     key = [value_of(n) if n in contract.columns else n for n in pipeline.row_key()]
     # An identity ends with the number of those before it.
     order = [pl.col(ROW).str.slice(33).cast(pl.Int64)]
-    if incremental and incremental.cursor:
-        name = incremental.cursor
+    if name is not None:
         order.insert(0, pl.col(value_of(name) if name in contract.columns else name))
     several = rows.select(key).drop_nulls().group_by(key).len().filter(pl.col("len") > 1)
     newest = (
