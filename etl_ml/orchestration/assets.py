@@ -172,6 +172,7 @@ def build_assets(
         ins={"raw_data": dg.AssetIn(key=dg.AssetKey([pipeline.name, "raw_data"]))},
         check_specs=check_specs(pipeline, "validated_data"),
         resource_defs={lake_key: io_manager},
+        **backfill(pipeline),
         can_subset=True,
         config_schema={"replay": dg.Field(bool, default_value=False, description=_REPLAY)},
     )

@@ -36,23 +36,25 @@ def check_schedule(pipeline: Pipeline, file: str) -> None:
 def build_schedule(pipeline: Pipeline, cron: str, job: Any) -> dg.ScheduleDefinition:
     """The schedule, running as soon as its key is set; with partitions, over the last whole day."""
     days = pipeline.partitions
+    facts: dict[str, Any] = {
+        "name": f"{pipeline.name}_schedule",
+        "job": job,
+        "cron_schedule": cron,
+        "execution_timezone": "UTC",
+        "default_status": dg.DefaultScheduleStatus.RUNNING,
+        "description": f"Runs {pipeline.name} by the cron expression {cron}, in UTC.",
+    }
+    if days is None:
+        return dg.ScheduleDefinition(**facts)
 
+    @dg.schedule(**facts)
     def last_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        assert days is not None
         day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
         if day < days.start:
             return dg.SkipReason(f"the first day, {days.start}, is not over yet")
         return dg.RunRequest(partition_key=day.isoformat())
 
-    return dg.ScheduleDefinition(
-        name=f"{pipeline.name}_schedule",
-        job=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Runs {pipeline.name} by the cron expression {cron}, in UTC.",
-        execution_fn=last_day if days is not None else None,
-    )
+    return last_day
 
 
 def longest_pause(cron: str) -> timedelta:

@@ -185,8 +185,8 @@ def test_fifty_kills_cost_no_document_and_double_none(
             chosen = victims[kills.total()]
             if not daemon.is_running():
                 daemon.start()
-            _await(daemon, chosen[-1], 40)
-            time.sleep(draw.uniform(0, 4))
+            _await(daemon, chosen[-1], 15)
+            time.sleep(draw.uniform(0, 10 if chosen == ("run",) else 3))
             if daemon.kill(*chosen) or daemon.kill("code server"):
                 kills[" and ".join(chosen)] += 1
         writers.join()
