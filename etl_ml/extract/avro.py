@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.spec.error import bounded
 from etl_ml.spec.source import public
 from etl_ml.spec.stream import KafkaSource
@@ -134,6 +134,7 @@ class AvroValues:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         where, fix = "source.schema_registry", "correct source.schema_registry"
+        kind: type[SourceError] = SourceError
         try:
             return ask()
         except SchemaRegistryError as error:
@@ -143,8 +144,9 @@ class AvroValues:
             if error.http_status_code in (401, 403):
                 fix = "correct source.schema_registry.user and password"
         except httpx2.TransportError as error:
+            kind = SourceUnavailable
             seen, fix = bounded(str(error), 160), "correct source.schema_registry.url, or start it"
-        raise SourceError(
+        raise kind(
             f"{self._address}: the schema registry does not give a schema.",
             seen=seen,
             where=where,

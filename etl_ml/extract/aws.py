@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.error import bounded
 from etl_ml.spec.source import DynamoSource, KinesisSource, public
@@ -96,7 +96,7 @@ class Service:
         what, fix = self._named.get(code, (f"{_SHOWN[self._name]} refuses", "look at what it says"))
         # What follows the first line of a wrong signature is the request, with its token.
         first = (str(told.get("Message") or "").splitlines() or [""])[0]
-        raise SourceError(
+        raise (SourceUnavailable if _heals(error) else SourceError)(
             f"{self._source.address}: {what}.",
             seen=bounded(f"{code}: {first}".rstrip(": "), 200),
             where=where,

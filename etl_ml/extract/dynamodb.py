@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from etl_ml.extract.aws import Service, complete
 from etl_ml.extract.documents import Documents
 from etl_ml.extract.dynamodb_items import decoder
-from etl_ml.extract.reader import Reader
+from etl_ml.extract.pending import Held, marked
 from etl_ml.spec.contract import Contract
 from etl_ml.spec.error import nearest
 from etl_ml.spec.source import DynamoSource
@@ -20,6 +20,7 @@ from etl_ml.spec.source import DynamoSource
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from etl_ml.extract.dynamodb_export import Export
     from etl_ml.lake.stores import StoreSettings
 
 _ROWS, _PAGES = 10_000, 32  # a page has at most 1 MB
@@ -38,7 +39,7 @@ _NAMED = {
 
 def open_dynamodb(
     source: DynamoSource, contract: Contract, settings: StoreSettings | None
-) -> Reader:
+) -> Scan | Export:
     """Look whether the table or export can be read.
 
     Parameters
@@ -54,10 +55,10 @@ def open_dynamodb(
         from etl_ml.extract.dynamodb_export import Export
 
         return Export(source, contract, settings)
-    return _Scan(source, contract, settings)
+    return Scan(source, contract, settings)
 
 
-class _Scan:
+class Scan:
     """Segments read by threads of their own; a queue of bounded length holds them back."""
 
     def __init__(
@@ -68,12 +69,12 @@ class _Scan:
         self.origin = (source.address,)
         self._service = Service("dynamodb", source, settings, _NAMED, source.segments + 1)
         self._client = self._service.client
-        described = self._service.ask(
+        self._described = self._service.ask(
             lambda: self._client.describe_table(TableName=source.table),
             patience=10,
             fails=self._refuse,
         )
-        self._date = described["ResponseMetadata"]["HTTPHeaders"].get("date")
+        self._date = self._described["ResponseMetadata"]["HTTPHeaders"].get("date")
         # DynamoDB counts every six hours.
         self.total: int | None = None
 
@@ -112,6 +113,13 @@ class _Scan:
                     queue.get(timeout=0.05)
                 except Empty:
                     continue
+
+    def held(self) -> Held:
+        """Number and size of the items, which AWS counts every six hours."""
+        table = self._described["Table"]
+        items, size = int(table["ItemCount"]), int(table["TableSizeBytes"])
+        blind = ", by the number of items and bytes that AWS tells every six hours"
+        return Held(marked(table.get("TableId"), items, size), items, size, blind)
 
     def clock(self) -> datetime | None:
         return parsedate_to_datetime(self._date).astimezone(UTC) if self._date else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from etl_ml.extract.documents import Documents
 from etl_ml.extract.dynamodb_items import decoder, unpacked
+from etl_ml.extract.pending import Held, marked
 from etl_ml.extract.remote import fetched, list_objects
 from etl_ml.extract.source_error import SourceError
 from etl_ml.lake.stores import StoreSettings
@@ -51,6 +52,7 @@ class Export:
             found = list_objects(f"{root}**", self._settings)
         names = [url for url, _, _ in found]
         self.total: int | None = self._summary(names)
+        self._mark = marked(*found)
         self._files = [
             name
             for name in names
@@ -82,6 +84,10 @@ class Export:
                 f"it holds {count} items, but its manifest says {self.total}",
                 "copy the export again: a file is missing, cut short or of another export",
             )
+
+    def held(self) -> Held:
+        """The number of items, and which export it is."""
+        return Held(self._mark, self.total)
 
     def clock(self) -> datetime | None:
         return None

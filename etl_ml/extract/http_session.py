@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from etl_ml.extract.documents import parse_json
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.error import bounded
 from etl_ml.spec.source import RestSource, public
@@ -101,7 +101,12 @@ class _Exchange:
             reason = "its certificate is not trusted"
         elif type(error).__name__ != "ReadTimeout":
             reason = "the connection is lost"
-        self._refuse(f"{reason} (attempt {attempts})", "correct source.base_url, or run it again")
+        here = reason in ("there is no such host", "its certificate is not trusted")
+        self._refuse(
+            f"{reason} (attempt {attempts})",
+            "correct source.base_url, or run it again",
+            kind=SourceError if here else SourceUnavailable,
+        )
 
     def _refused(self, answer: Any, attempts: int) -> NoReturn:
         status = f"{answer.status_code} {answer.reason}".strip()
@@ -119,7 +124,13 @@ class _Exchange:
             )
         tried = f" after {attempts} attempts" if attempts > 1 else ""
         body = bounded(" ".join(self._redacted(answer.text[:400]).split()), 160)
-        self._refuse(f"the answer is {status}{tried}", fix, body if answer.text else None)
+        heals = answer.status_code == 429 or answer.status_code >= 500
+        self._refuse(
+            f"the answer is {status}{tried}",
+            fix,
+            body if answer.text else None,
+            SourceUnavailable if heals else SourceError,
+        )
 
     def _redacted(self, text: str) -> str:
         auth = self._source.auth
@@ -132,8 +143,14 @@ class _Exchange:
                 text = text.replace(plain, "…")
         return text
 
-    def _refuse(self, problem: str, fix: str, seen: str | None = None) -> NoReturn:
-        raise SourceError(
+    def _refuse(
+        self,
+        problem: str,
+        fix: str,
+        seen: str | None = None,
+        kind: type[SourceError] = SourceError,
+    ) -> NoReturn:
+        raise kind(
             f"{self._source.address}: {problem}.", seen=seen, where="source", fix=fix
         ) from None
 

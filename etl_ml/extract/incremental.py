@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -11,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_ml.extract.extract import FilesReader, identify, open_reader
+from etl_ml.extract.file_state import new_files, state_of
+from etl_ml.extract.pending import held
 from etl_ml.extract.position import Cursor
 from etl_ml.extract.reader import Position, Reader, Since
 from etl_ml.extract.source_error import SourceError, refuse_empty
 from etl_ml.extract.spool import Spool
 from etl_ml.extract.stream import StreamReader, read_stream
+from etl_ml.extract.tail import Tail
 from etl_ml.lake.backend import TableHandle
 from etl_ml.lake.growing import Increment, cursor_of
 from etl_ml.lake.identity import ROW, Identity, hash_rows
@@ -71,19 +73,11 @@ def extract_new(
     """
     source = pipeline.source
     before = cursor_of(head.metadata) if head is not None else None
-    state = None if refresh else before
-    mark = _mark(pipeline)
-    if state is not None and state["source"] != mark:
-        raise SourceError(
-            f"{pipeline.name}: the source or its columns are not those that raw_data was read by.",
-            seen=f"it was {state.get('address', 'another one')}, now it is {source.address}",
-            where="source",
-            fix="put the source back as it was, or read everything again, in one commit: "
-            f"etl-ml refresh {pipeline.name}",
-        )
+    state = state_before(pipeline, head, refresh)
     known = head if state is not None else None
+    noted = held(pipeline, base=base, settings=settings)
     if isinstance(source, STREAMS):
-        again = before if refresh and before and before["source"] == mark else None
+        again = before if refresh and before and before["source"] == _mark(pipeline) else None
         places = {"state": state, "again": again, "whole": refresh, "log": log}
         reader = _open_stream(pipeline, source, base, settings, places)
         marks = source.start == "latest" and again is None
@@ -96,8 +90,9 @@ def extract_new(
         increment = _rows(pipeline, state, known, base, settings, log)
     if increment is None:
         return None
-    cursor = {**increment.cursor, "source": mark, "address": source.address}
-    return replace(increment, cursor=cursor, replace=state is None)
+    cursor = {**increment.cursor, **source_mark(pipeline)}
+    told = {**noted, **(increment.source or {})}
+    return replace(increment, cursor=cursor, replace=state is None, source=told)
 
 
 def _open_stream(
@@ -114,6 +109,34 @@ def _open_stream(
     from etl_ml.extract.kinesis import open_kinesis
 
     return open_kinesis(source, pipeline.contract, settings, **places)
+
+
+def state_before(
+    pipeline: Pipeline, head: TableHandle | None, refresh: bool
+) -> dict[str, Any] | None:
+    """The cursor that a table was committed with; None where it is begun anew.
+
+    Raises
+    ------
+    SourceError
+        The table's rows are from another source.
+    """
+    state = None if head is None or refresh else cursor_of(head.metadata)
+    if state is not None and state["source"] != _mark(pipeline):
+        now = pipeline.source.address
+        raise SourceError(
+            f"{pipeline.name}: the source or its columns are not those that raw_data was read by.",
+            seen=f"it was {state.get('address', 'another one')}, now it is {now}",
+            where="source",
+            fix="put the source back as it was, or read everything again, in one commit: "
+            f"etl-ml refresh {pipeline.name}",
+        )
+    return state
+
+
+def source_mark(pipeline: Pipeline) -> dict[str, str]:
+    """What a cursor says of the source that it is of."""
+    return {"source": _mark(pipeline), "address": pipeline.source.address}
 
 
 def _rows(
@@ -133,11 +156,10 @@ def _rows(
     key = pipeline.row_key()
     reader = open_reader(pipeline.source, pipeline.contract, key, base, since, settings)
     clock = reader.clock()
-    spool, furthest = _spooled(pipeline, reader, head, cursor, since, log)
-    if not spool.rows:
-        return None
-    if furthest is not None:
-        furthest = cursor.capped(furthest, clock)
+    tail = Tail(cursor, clock)
+    spool = _spooled(pipeline, reader, head, tail, since, log)
+    if tail.furthest is not None and spool.rows:
+        furthest = cursor.capped(tail.furthest, clock)
         position = furthest if position is None else max(position, furthest)
     if position is None:
         raise SourceError(
@@ -146,18 +168,19 @@ def _rows(
             fix="name a column that grows with every row",
         )
     place = {"column": cursor.name, "position": cursor.dump(position), "new_rows": spool.rows}
-    return Increment(spool, place)
+    seen = tail.seen(position).dump(cursor)
+    return Increment(spool if spool.rows else None, place, source=seen)
 
 
 def _spooled(
     pipeline: Pipeline,
     reader: Reader,
     head: TableHandle | None,
-    cursor: Cursor | None,
+    tail: Tail | None,
     since: Since | None,
     log: Callable[[str], None] | None,
-) -> tuple[Spool, Position | None]:
-    """The rows that are not in the table yet, and the furthest position among all.
+) -> Spool:
+    """The rows that are not in the table yet; all positions go to the tail.
 
     Raises
     ------
@@ -165,17 +188,16 @@ def _spooled(
         There is no table yet, and no row to begin it with.
     """
     identity = Identity([n for n in pipeline.row_key() if n in reader.schema.names])
+    cursor = tail.cursor if tail else None
     known = _known(head, cursor, since, reader.schema)
     spool: Spool | None = None
     before = head
-    furthest: Position | None = None
     progress = Progress("Read", reader.total, log) if log else None
     for batch in reader:
-        if cursor is not None and batch.num_rows:
-            here = cursor.largest(batch)
-            if here is not None and (furthest is None or here > furthest):  # type: ignore[operator]
-                furthest = here
-        fresh = not_in(_behind(batch, cursor, since), known)
+        asked = _behind(batch, cursor, since)
+        fresh = not_in(asked, known)
+        if tail is not None and asked.num_rows:
+            tail.add(asked, fresh.num_rows)
         if before is not None and fresh.num_rows:
             # Numbers among equals go on where the table's ended.
             for rows in before.scan().select(ROW).collect_batches(engine="streaming"):
@@ -194,7 +216,7 @@ def _spooled(
         refuse_empty(reader.origin, "source" if cursor else "source.path")
     spool = spool or Spool(reader.schema)
     spool.close()
-    return spool, furthest
+    return spool
 
 
 def _known(
@@ -259,24 +281,13 @@ def _files(
             where="source.path",
             fix="move those that were read to another folder, or narrow the pattern",
         )
-    before = _unpacked(state["files"]) if state else {}
-    now = {_digest(file.name): _digest(file.size, file.version) for file in found}
-    new = [file for file in found if before.get(_digest(file.name)) != now[_digest(file.name)]]
+    new = new_files(pipeline, found, state)
     if not new:
         return None
-    changed = [file.name for file in new if _digest(file.name) in before]
-    if changed and not pipeline.row_key():
-        raise SourceError(
-            f"{changed[0]}: the file has changed since it was read.",
-            seen=f"{len(changed)} such files" if len(changed) > 1 else None,
-            where="source.incremental",
-            fix="set contract.primary_key, so that its rows replace the older ones, put new rows "
-            f"in new files, or read everything again: etl-ml refresh {pipeline.name}",
-        )
     reader = FilesReader(*open_files(source, base, settings=settings, found=new))
-    spool, _ = _spooled(pipeline, reader, head, None, None, log)
-    place = {"files": _packed(now), "count": len(found), "new_rows": spool.rows}
-    return Increment(spool, place)
+    spool = _spooled(pipeline, reader, head, None, None, log)
+    place = {**state_of(found), "new_rows": spool.rows}
+    return Increment(spool, place, source={"bytes": sum(file.size for file in found)})
 
 
 def _mark(pipeline: Pipeline) -> str:
@@ -291,17 +302,3 @@ def _mark(pipeline: Pipeline) -> str:
     incremental = source.incremental
     told.append(incremental.cursor if incremental else None)
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
-
-
-def _digest(*parts: object) -> bytes:
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
-
-
-def _packed(files: Mapping[bytes, bytes]) -> str:
-    """16 bytes a file: the state travels in every commit."""
-    return base64.b64encode(b"".join(name + version for name, version in files.items())).decode()
-
-
-def _unpacked(text: str) -> dict[bytes, bytes]:
-    data = base64.b64decode(text)
-    return {data[at : at + 8]: data[at + 8 : at + 16] for at in range(0, len(data), 16)}

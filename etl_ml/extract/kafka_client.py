@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.lake.backoff import Backoff
 from etl_ml.spec.error import bounded, listed, nearest
 from etl_ml.spec.stream import KafkaSource
@@ -134,7 +134,8 @@ class KafkaClient:
                 "source.topics",
             ),
         }
-        for name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_MSG_TIMED_OUT"):
+        silent = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_MSG_TIMED_OUT")
+        for name in silent:
             named[name] = (
                 "no broker answers",
                 "correct source.bootstrap_servers and source.security.protocol; look at the "
@@ -142,7 +143,7 @@ class KafkaClient:
                 "source.bootstrap_servers",
             )
         what, fix, place = named.get(error.name(), ("Kafka refuses", "look at what it says", where))
-        raise SourceError(
+        raise (SourceUnavailable if error.name() in silent else SourceError)(
             f"{self._source.address}: {what}.",
             seen=bounded(f"{error.name().lstrip('_')}: {error.str()}", 200),
             where=place,

@@ -110,16 +110,29 @@ class Cursor:
         ----------
         table : what was read before, for a lag in rows
         """
+        if not self.lag_rows:
+            return Since(self.name, self.behind(position))
+        values = self.values(table.collect_schema()[self.name])
+        return Since(self.name, self.behind(position, table.select(values)))
+
+    def behind(self, position: Position, values: pl.LazyFrame | None = None) -> Position:
+        """The place that lies the lag behind a position.
+
+        Parameters
+        ----------
+        values : one column in the cursor's order, for a lag in rows
+        """
         if isinstance(position, datetime):
-            return Since(self.name, position - timedelta(seconds=self.lag_seconds))
+            return position - timedelta(seconds=self.lag_seconds)
         if self.kind == "id":
             seconds = int(str(position)[:8], 16) - int(-(-self.lag_seconds // 1))
-            return Since(self.name, f"{max(seconds, 0):08x}{'0' * 16}")
-        if self.lag_rows:
-            values = table.select(self.values(table.collect_schema()[self.name]).alias("value"))
-            nearest = values.drop_nulls().top_k(self.lag_rows, by="value").min()
-            position = nearest.collect(engine="streaming").item() or position
-        return Since(self.name, position)
+            return f"{max(seconds, 0):08x}{'0' * 16}"
+        if self.lag_rows and values is not None:
+            column = values.collect_schema().names()[0]
+            nearest = values.drop_nulls().top_k(self.lag_rows, by=column).min()
+            found: Position | None = nearest.collect(engine="streaming").item()
+            return position if found is None else found
+        return position
 
     def window(self, table: pl.LazyFrame, since: Since) -> pl.LazyFrame:
         """The rows of a table that are at or behind a place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -16,10 +16,16 @@ Position = datetime | int | float | str
 
 @dataclass(frozen=True)
 class Since:
-    """Read rows whose `cursor` is at or behind `position`; `position` itself is read again."""
+    """Read rows whose `cursor` is at or behind `position`; `position` itself is read again.
+
+    Attributes
+    ----------
+    until : where there is one, only rows before it
+    """
 
     cursor: str
-    position: Position
+    position: Position | date
+    until: date | None = None
 
 
 class Reader(Protocol):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.lake.stores import StoreError, StoreSettings, open_store
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.spec.source import public
@@ -147,10 +147,21 @@ def _explain(url: str, error: Exception) -> NoReturn:
             "correct the credentials, or what they may read; see docs/sources.md",
         )
     if "dns error" in text or "error trying to connect" in text or "onnection refused" in text:
-        _refuse(url, "no server answers", "correct the address; look at the network")
+        unknown = "dns error" in text
+        _refuse(
+            url,
+            "no server answers",
+            "correct the address; look at the network",
+            SourceError if unknown else SourceUnavailable,
+        )
     reason = answer or f": {bounded(text.splitlines()[0].split(' - ')[-1], 120)}"
-    _refuse(url, f"it cannot be read{reason}", "run it again, or look at the store")
+    _refuse(
+        url,
+        f"it cannot be read{reason}",
+        "run it again, or look at the store",
+        SourceUnavailable if status and status.group(1)[0] == "5" else SourceError,
+    )
 
 
-def _refuse(url: str, problem: str, fix: str) -> NoReturn:
-    raise SourceError(f"{public(url)}: {problem}.", where="source.path", fix=fix) from None
+def _refuse(url: str, problem: str, fix: str, kind: type[SourceError] = SourceError) -> NoReturn:
+    raise kind(f"{public(url)}: {problem}.", where="source.path", fix=fix) from None

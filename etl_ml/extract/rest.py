@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,6 +43,22 @@ def open_rest(source: RestSource, contract: Contract, since: Since | None) -> Re
     return _RestReader(source, contract, since)
 
 
+def first_page(
+    source: RestSource, contract: Contract, since: Since | None, seconds: float
+) -> tuple[pa.RecordBatch, bool]:
+    """The rows of the first page, and whether there is another; asked for once.
+
+    Raises
+    ------
+    SourceError
+    """
+    patient = min(source.timeout_seconds, seconds)
+    once = source.model_copy(update={"max_retries": 0, "timeout_seconds": patient})
+    reader = open_rest(once, contract, since)
+    assert isinstance(reader, _RestReader)
+    return reader.first()
+
+
 class _RestReader:
     total = None
 
@@ -73,6 +89,12 @@ class _RestReader:
                 rows = []
         if rows:
             yield self._documents.batch(rows)
+
+    def first(self) -> tuple[pa.RecordBatch, bool]:
+        """The first page, and whether it leads to another."""
+        if self._first is None:
+            return self._documents.batch([]), False
+        return self._documents.batch(list(self._first)), self._first.paginator.has_next_page
 
     def _from_first(self, begun: Iterator[Any]) -> Iterator[Any]:
         if self._first is not None:
@@ -165,7 +187,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def parameters(
-    params: dict[str, str | int | float | bool], position: Position | None
+    params: dict[str, str | int | float | bool], position: Position | date | None
 ) -> dict[str, Any]:
     """The query's parameters, with the cursor's place filled in.
 
@@ -182,7 +204,7 @@ def parameters(
     return filled
 
 
-def _written(position: Position, form: str | None) -> str:
+def _written(position: Position | date, form: str | None) -> str:
     if not isinstance(position, datetime):
         return str(position)
     moment = position.astimezone(UTC)

@@ -14,6 +14,12 @@ class SourceError(EtlMlError):
     """A source that cannot be read, or that holds what cannot be a table."""
 
 
+class SourceUnavailable(SourceError):
+    """A source that does not answer now, and may do so later."""
+
+    heals = True
+
+
 def refuse(path: Path | str, problem: str, fix: str) -> NoReturn:
     """Raise a SourceError about a file that `source.path` names."""
     # The reader's own error shows the row, which may hold sensitive values.

@@ -46,6 +46,21 @@ def open_sql(
     SourceError
         Host, user, password, database, table, column or query are not right.
     """
+    return _SqlReader(source, open_database(source), key or contract.primary_key, since)
+
+
+def open_database(source: SqlSource, seconds: float | None = None) -> Database:
+    """The database of a source; nothing is asked yet.
+
+    Parameters
+    ----------
+    seconds : how long an answer may take
+
+    Raises
+    ------
+    SourceError
+        A package is missing, or the URL is none.
+    """
     try:
         import sqlalchemy  # noqa: F401
     except ModuleNotFoundError:
@@ -56,7 +71,7 @@ def open_sql(
         ) from None
     from etl_ml.extract.sql_database import Database
 
-    return _SqlReader(source, Database(source), key or contract.primary_key, since)
+    return Database(source, seconds)
 
 
 class _SqlReader:
@@ -143,8 +158,12 @@ class _SqlReader:
     def _wanted(self) -> str:
         if self._since is None:
             return "1 = 1"
-        database = self._database
-        return f"{database.cell(self._since.cursor)} >= {database.literal(self._since.position)}"
+        database, since = self._database, self._since
+        cell = database.cell(since.cursor)
+        wanted = f"{cell} >= {database.literal(since.position)}"
+        if since.until is None:
+            return wanted
+        return f"{wanted} AND {cell} < {database.literal(since.until)}"
 
     def _nullable(self) -> list[str]:
         """The columns of the key that may be null, where the read must look for such rows."""

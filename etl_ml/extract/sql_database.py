@@ -53,14 +53,19 @@ class Database:
     """A connection pool of one, its dialect, and the rows that `source` names.
 
     Sessions are read-only and in UTC where the database has such a setting.
+
+    Parameters
+    ----------
+    seconds : how long an answer may take, where the database has a setting for it
     """
 
-    def __init__(self, source: SqlSource) -> None:
+    def __init__(self, source: SqlSource, seconds: float | None = None) -> None:
         self.address = source.address
         self._source = source
         self.url = _url(source)
         self.kind = self.url.get_backend_name()
-        self._engine = _engine(self.url)
+        self._seconds = seconds
+        self._engine = _engine(self.url, seconds)
         self._preparer = self._engine.dialect.preparer(self._engine.dialect)
         # As it is sent: no parameters, so nothing takes a `%` away again.
         self._preparer._double_percents = False
@@ -233,7 +238,7 @@ class Database:
         if self._connection is None or self._connection.invalidated:
             try:
                 connection = self._engine.connect()
-                for setting in _SESSIONS.get(self.kind, ()):
+                for setting in (*_SESSIONS.get(self.kind, ()), *self._limits()):
                     connection.exec_driver_sql(setting)
                 connection.commit()
             except ModuleNotFoundError as missing:
@@ -243,6 +248,17 @@ class Database:
                 raise
             self._connection = connection.execution_options(no_parameters=True)
         return self._connection
+
+    def _limits(self) -> list[str]:
+        if self._seconds is None:
+            return []
+        if self.kind == "postgresql":
+            return [f"SET statement_timeout = {int(self._seconds * 1000)}"]
+        if self.kind == "mysql" and getattr(self._engine.dialect, "is_mariadb", False):
+            return [f"SET SESSION max_statement_time = {self._seconds}"]
+        if self.kind == "mysql":
+            return [f"SET SESSION max_execution_time = {int(self._seconds * 1000)}"]
+        return []
 
     def _execute(self, sql: str) -> _Answer:
         return _Answer(self._connected(), sql)
@@ -321,14 +337,15 @@ def _url(source: SqlSource) -> URL:
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
-def _engine(url: URL) -> Any:
+def _engine(url: URL, seconds: float | None = None) -> Any:
     import sqlalchemy as sa
 
     try:
         kind = url.get_backend_name()
-        timeout = {"connect_timeout": 20} if kind in ("mysql", "postgresql") else {}
+        patience = 20 if seconds is None else max(1, round(seconds / 2))
+        timeout = {"connect_timeout": patience} if kind in ("mysql", "postgresql") else {}
         if url.get_driver_name() == "pymysql":
-            timeout["read_timeout"] = 3600
+            timeout["read_timeout"] = 3600 if seconds is None else 2 * round(seconds)
         return sa.create_engine(url, poolclass=sa.NullPool, connect_args=timeout)
     except ModuleNotFoundError as missing:
         _missing(missing, url.get_backend_name())

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from etl_ml.extract.source_error import SourceError
+from etl_ml.extract.source_error import SourceError, SourceUnavailable
 from etl_ml.spec.error import bounded, nearest
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def named(
     if url.password:
         words = words.replace(str(url.password), "…")
     what, fix = _FIXES[kind]
-    return SourceError(
+    return (SourceUnavailable if kind == "lost" else SourceError)(
         f"{address}: {what}.",
         seen=bounded(words, 240),
         where="source.url" if kind in ("host", "login", "database", "lost") else "source",

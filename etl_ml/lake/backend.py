@@ -36,6 +36,8 @@ class Unreachable(EtlMlError):
 class Unanswered(Unreachable):
     """The store gave no answer, or none that says anything: it may be another time."""
 
+    heals = True
+
 
 @dataclass(frozen=True)
 class Entry:

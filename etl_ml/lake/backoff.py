@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 
+from etl_ml.spec.error import EtlMlError
+
 _FIRST, _LONGEST = 0.2, 20.0
 
 
@@ -50,6 +52,8 @@ class Backoff:
         ceiling = min(_LONGEST, _FIRST * 2**self._attempt)
         delay = max(at_least, random.uniform(ceiling / 2, ceiling))
         if now + delay - self._since > self._patience:
+            if isinstance(error, EtlMlError):
+                error.heals = True  # else nobody would have waited for it
             raise error
         self._attempt += 1
         time.sleep(delay)

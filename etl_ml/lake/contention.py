@@ -15,6 +15,8 @@ _ATTEMPTS = 20
 class Contended(EtlMlError):
     """Too many writers of one table at once."""
 
+    heals = True
+
 
 def attempts(path: str, where: str) -> Iterator[Callable[[], None]]:
     """Attempts at a commit; each is given the wait that it calls when another writer was first.

@@ -30,19 +30,26 @@ class Increment:
 
     Attributes
     ----------
+    rows : None where nothing follows
     cursor : what JSON can hold; the next increment starts from it
     replace : whether the rows take the place of all that were there
+    source : what the source held when it was read, for who asks whether it holds more by now
     committed : called once they are in the lake
     """
 
-    rows: Batches
+    rows: Batches | None
     cursor: Mapping[str, Any]
     replace: bool = False
     committed: Callable[[], None] = lambda: None
+    source: Mapping[str, Any] | None = None
+
+
+SOURCE = "source.json"
+"""The file of a `raw_data` version with what its source held."""
 
 
 Grow = Callable[[TableHandle | None], Increment | None]
-"""From a table (None: not there yet) to what follows on it; None when nothing does."""
+"""From a table (None: not there yet) to what follows on it; None, or no rows, when nothing does."""
 
 
 def cursor_of(metadata: Mapping[str, str]) -> dict[str, Any] | None:
@@ -80,22 +87,26 @@ def write_growing(
         increment = grow(handle)
         # Claimed as late as can be, so that versions and commits come in one order.
         writer = lake.claim(pipeline, asset, **lineage)
-        if increment is None:
+        if increment is None or increment.rows is None:
             if handle is None:
                 raise EtlMlError(
                     f"{pipeline}/{asset}: there is nothing to begin with.",
                     fix="see that the source has rows, then materialize it again",
                 )
             writer.refer(head or TableRef(path, handle.version, handle.rows))
-            return writer.commit()
-        try:
-            following = handle or backend.create_table(path, increment.rows.schema)
-            writer.follow(following, increment, head.content if head else None)
-        except Moved:
-            wait()
-            continue
+        else:
+            schema = increment.rows.schema
+            try:
+                following = handle or backend.create_table(path, schema)
+                writer.follow(following, increment, head.content if head else None)
+            except Moved:
+                wait()
+                continue
+        if increment is not None and increment.source is not None:
+            writer.file(SOURCE, increment.source)
         version = writer.commit()
-        increment.committed()
+        if increment is not None:
+            increment.committed()
         return version
     raise AssertionError
 

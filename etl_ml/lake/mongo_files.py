@@ -249,9 +249,11 @@ def unreachable(name: str, what: str, url: str, error: Exception) -> Unreachable
     else:
         why = "the server does not answer as it should"
         fix = "check the host, and that the server is up; then run it again: nothing was committed"
-    return Unreachable(
+    found = Unreachable(
         f"{name} cannot be {what}: {why}.",
         seen=bounded(str(error).partition(", Timeout:")[0], 160),
         where=url,
         fix=fix,
     )
+    found.heals = code not in _REFUSED
+    return found

@@ -42,6 +42,10 @@ class Run:
             return None
         return self._lake.open(self._pipeline, asset, str(json.loads(data)["version"]))
 
+    def has_written(self, asset: str) -> bool:
+        """Whether this run has committed a version of an asset."""
+        return self._lake.backend.get(self._record(self._run_id, "wrote", asset)) is not None
+
     def read(self, inputs: Sequence[str]) -> dict[str, Version]:
         """One version of each input, chosen so that they belong together, and pinned.
 

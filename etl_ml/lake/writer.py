@@ -91,6 +91,7 @@ class Writer:
         Moved
             Another writer was first.
         """
+        assert increment.rows is not None
         path = f"{self._draft.pipeline}/tables/{self._draft.asset}"
         stamp = self._stamp() | {"cursor": json.dumps(increment.cursor, sort_keys=True)}
         given = Counted(increment.rows)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_ELECTS, _GONE = "the replica set has no primary", "the server cannot be reached"
 
 
 @contextmanager
@@ -131,10 +132,12 @@ def explained(error: Exception, destination: MongoDestination) -> LoadError:
     elif any(t in text for t in ("not known", "nodename", "getaddrinfo", "resolution", "DNS")):
         what, fix = "the host is unknown", "correct the host in uri"
     elif "No replica set members match selector" in text or code in (10107, 13435):
-        what, fix = "the replica set has no primary", "wait until one is elected"
+        what, fix = _ELECTS, "wait until one is elected"
     elif code is None:
-        what = "the server cannot be reached"
+        what = _GONE
         fix = "start the server, or correct host and port in uri"
     # Its words may quote a document.
     told = f" ({code})" if code is not None and fix is None else ""
-    return LoadError(f"{what}{told}.", where=destination.display, fix=fix)
+    found = LoadError(f"{what}{told}.", where=destination.display, fix=fix)
+    found.heals = what in (_ELECTS, _GONE)
+    return found

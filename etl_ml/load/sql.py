@@ -44,6 +44,7 @@ def load_rows(
                 return
             except DBAPIError as error:
                 reason = _explained(error, rows, destination)
+                reason.heals = _heals(error)
                 if not connected or not _heals(error):
                     raise reason from None
             except LostConnection as lost:

@@ -7,7 +7,6 @@ The stages are imported where they run: loading the definitions needs neither pa
 scikit-learn.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 import dagster as dg
 
-from etl_ml import __version__
-from etl_ml.lake import Contents, Increment, Lake, Version
+from etl_ml.lake import Contents, Increment, Lake, Run, Version
 from etl_ml.lake.backend import TableHandle
+from etl_ml.lake.growing import SOURCE
 from etl_ml.orchestration.checks import (
     Checks,
     check_specs,
@@ -25,7 +24,10 @@ from etl_ml.orchestration.checks import (
     evaluation_results,
     validation_results,
 )
+from etl_ml.orchestration.code_version import code_version
 from etl_ml.orchestration.deployment import CONFIG, deploy_steps, required_resources
+from etl_ml.orchestration.drifts import note_training
+from etl_ml.orchestration.forgetting import forget
 from etl_ml.orchestration.io_manager import PipelineIOManager, describe
 from etl_ml.orchestration.metadata import (
     column_lineage,
@@ -34,9 +36,14 @@ from etl_ml.orchestration.metadata import (
     leaderboard_metadata,
     validation_metadata,
 )
+from etl_ml.orchestration.partitions import backfill, days_of, partitions_def
+from etl_ml.orchestration.policies import policies
+from etl_ml.orchestration.pools import deploy_pool, source_pool
+from etl_ml.orchestration.retries import heals
+from etl_ml.orchestration.runs_at_work import GOAL_TAG
+from etl_ml.orchestration.state import StateReader
 from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
-from etl_ml.spec.error import EtlMlError
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.resources import Step
 from etl_ml.spec.source import FileSource, SqlSource
@@ -51,7 +58,6 @@ _DESCRIPTIONS = {
     "model_evaluation": "Test metrics with intervals, gates, and the comparison with the champion.",
     "deployed_model": "The champion: loaded in a fresh process, and found to answer as trained.",
 }
-_WORTH = 5
 _REFRESH = "Read an incremental source again from the start, in place of what was read."
 _REPLAY = "Validate the rows that earlier runs rejected, too."
 _KINDS = {
@@ -87,8 +93,9 @@ def build_assets(
             "kinds": kinds,
             "owners": list(pipeline.owners),
             "group_name": pipeline.name,
-            "code_version": _code_version(pipeline, asset),
+            "code_version": code_version(pipeline, asset),
             "io_manager_key": lake_key,
+            **policies(pipeline, asset),
             "metadata": schema if asset in ("validated_data", "clean_data") else {},
         }
 
@@ -101,22 +108,44 @@ def build_assets(
             check_specs=check_specs(pipeline, name) or None,
             op_tags=step_tags(pipeline, name),
             resource_defs={lake_key: io_manager},
+            **backfill(pipeline),
             **more,
         )
-        return declared
+        return lambda compute: declared(heals(compute))
 
     @asset(
         "raw_data",
         config_schema={"refresh": dg.Field(bool, default_value=False, description=_REFRESH)},
         required_resource_keys=resource_keys(pipeline.source),
+        output_required=False,
+        pool=source_pool(pipeline),
+        partitions_def=partitions_def(pipeline),
     )
-    def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
-        from etl_ml.extract import extract, extract_new
+    def raw_data(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]:
+        read = _read(context)
+        goal = context.run.tags.get(GOAL_TAG)
+        if goal is None or context.run.parent_run_id is not None:
+            yield read
+            return
+        # A sensor asked for what the lake may have by now: another run may have been first.
+        key = context.asset_key
+        step = context.op_execution_context.get_step_execution_context()
+        version = lake_io.store(step, key, read.value)
+        if not StateReader(lake_io.lake(), pipeline).read().is_done(train=goal == "train"):
+            yield dg.Output(version, metadata=dict(read.metadata))
+            return
+        context.log.info("Nothing is new, and everything was made from it: the run ends here.")
+        context.log_event(dg.AssetMaterialization(key, metadata=describe(version)))
+
+    def _read(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
+        from etl_ml.extract import extract, extract_new, held
 
         lake_io.checked_lake()
         source, told = pipeline.source, context.log.info
         settings = settings_of(source, context.resources)
         told(f"Reading {source.address}")
+        if pipeline.partitions is not None:
+            return days_of(context, pipeline, home)
         if source.incremental is not None:
             refresh = context.op_execution_context.op_config["refresh"]
 
@@ -127,12 +156,15 @@ def build_assets(
 
             return dg.Output(Contents(grow=grow))
         key, contract = pipeline.row_key(), pipeline.contract
+        files = {}
+        if pipeline.automation.new_data is not None:
+            files[SOURCE] = held(pipeline, base=home, settings=settings)
         read = extract(
             source, base=home, primary_key=key, contract=contract, settings=settings, log=told
         )
         columns = [dg.TableColumn(field.name, str(field.type)) for field in read.rows.schema]
         schema = dg.TableSchema(columns=columns)
-        return dg.Output(Contents(read.rows), metadata={"dagster/column_schema": schema})
+        return dg.Output(Contents(read.rows, files), metadata={"dagster/column_schema": schema})
 
     @dg.multi_asset(
         name=f"{pipeline.name}__validated_data",
@@ -144,9 +176,11 @@ def build_assets(
         check_specs=check_specs(pipeline, "validated_data"),
         op_tags=step_tags(pipeline, "validated_data"),
         resource_defs={lake_key: io_manager},
+        **backfill(pipeline),
         can_subset=True,
         config_schema={"replay": dg.Field(bool, default_value=False, description=_REPLAY)},
     )
+    @heals
     def validated_data(context: dg.AssetExecutionContext, raw_data: Version) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
             yield from _validated(context, raw_data, Path(folder))
@@ -213,7 +247,9 @@ def build_assets(
             raise dg.Failure("\n".join(stopped.values()), allow_retries=False)
 
     @asset("clean_data", "validated_data")
-    def clean_data(validated_data: Version) -> dg.Output[Contents]:
+    def clean_data(
+        context: dg.AssetExecutionContext, validated_data: Version
+    ) -> dg.Output[Contents]:
         from etl_ml.transform import clean
 
         result = clean(
@@ -278,6 +314,9 @@ def build_assets(
         yield from evaluation_results(checks, result.report)
         metadata = evaluation_metadata(result.report, result.card, result.pictures)
         yield dg.Output(Contents(files=result.files()), metadata=metadata)
+        above = Run(lake_io.lake(), pipeline.name, "").closure("clean_data", clean_data.version)
+        validated = lake_io.lake().open(pipeline.name, "validated_data", above["validated_data"])
+        note_training(lake_io.lake(), pipeline.name, validated, trained_model.version)
 
     @asset(
         "deployed_model",
@@ -288,6 +327,7 @@ def build_assets(
         output_required=False,
         config_schema=CONFIG,
         required_resource_keys=required_resources(pipeline),
+        pool=deploy_pool(pipeline),
     )
     def deployed_model(
         context: dg.AssetExecutionContext,
@@ -319,26 +359,6 @@ def build_assets(
     ]
 
 
-def forget(context: dg.AssetExecutionContext, lake: Lake, pipeline: Pipeline) -> None:
-    """Retention after a good run, once there is enough to remove to be worth the listing."""
-    from etl_ml.lake.retention import vacuum
-    from etl_ml.spec.retention import duration
-
-    keep, age = pipeline.lake.keep, duration(pipeline.lake.older_than)
-    try:
-        removed = vacuum(
-            lake, pipeline.name, keep=keep, older_than=age, worth=max(_WORTH, keep // 3)
-        )
-    except EtlMlError as error:  # the run was good: what is old can wait
-        context.log.warning(f"Nothing old was removed from the lake: {error}")
-        return
-    if removed.versions:
-        context.log.info(
-            f"Removed {len(removed.versions)} versions older than {pipeline.lake.older_than}, "
-            f"{removed.bytes / 1e6:,.0f} MB, from {lake.url}"
-        )
-
-
 def drift_reference(lake: Lake, pipeline: Pipeline) -> Version | None:
     """The `validated_data` version that new rows are compared with, if there is one."""
     from etl_ml.deploy import champion_lineage
@@ -368,24 +388,3 @@ def _format(pipeline: Pipeline) -> str:
         return source.type
     name = source.path.removesuffix(".gz").removesuffix(".zst")
     return source.format or name.rpartition(".")[2].lower() or "file"
-
-
-def _code_version(pipeline: Pipeline, asset: str) -> str:
-    """Changes when etl_ml does, or the part of the configuration that the asset depends on."""
-    sections: dict[str, list[Any]] = {
-        "raw_data": [pipeline.source, pipeline.row_key()],
-        "validated_data": [
-            pipeline.contract,
-            pipeline.target,
-            pipeline.validation,
-            pipeline.training.folds,
-        ],
-        "clean_data": [pipeline.cleaning, pipeline.features.outliers],
-        "transformed_arrays": [pipeline.split, pipeline.features, pipeline.target],
-        "trained_model": [pipeline.training],
-        "model_evaluation": [pipeline.evaluation, pipeline.metric, pipeline.training.seed],
-        "deployed_model": [pipeline.deployment],
-    }
-    sections["quarantined_data"] = sections["validated_data"]
-    text = repr(sections[asset]).encode()
-    return f"{__version__}-{hashlib.blake2b(text, digest_size=4).hexdigest()}"

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from etl_ml.orchestration.alerts import build_alerts
 from etl_ml.orchestration.assets import build_assets
 from etl_ml.orchestration.deployment import target_assets
-from etl_ml.orchestration.executor import executor
 from etl_ml.orchestration.io_manager import PipelineIOManager
+from etl_ml.orchestration.jobs import build_jobs
 from etl_ml.orchestration.loads import build_loads
 from etl_ml.orchestration.predictions import build_predictions
 from etl_ml.orchestration.scaffolder import PipelineScaffolder
-from etl_ml.orchestration.step_tags import run_tags
+from etl_ml.orchestration.schedules import check_schedule
 from etl_ml.spec import EtlMlError, InvalidPipeline, Pipeline, parse
 from etl_ml.spec.json_schema import stored_schema
 from etl_ml.spec.template import rendered
@@ -46,7 +46,7 @@ class TabularPipeline(dg.Component):
     when a model is good enough. It becomes the assets `raw_data`, `validated_data`,
     `quarantined_data`, `clean_data`, `transformed_arrays`, `trained_model`, `model_evaluation` and
     `deployed_model`, their checks, and the job `<name>_job`; with `load`, also `loaded_data`, and
-    with `predictions`, also `predictions`.
+    with `predictions`, also `predictions`; with `automation`, its sensors and its schedule.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, project: Path) -> None:
@@ -81,6 +81,7 @@ class TabularPipeline(dg.Component):
         given = (attributes.model_extra or {}) if attributes else {}
         scope = context.resolution_context.scope
         pipeline = parse(rendered(given, scope, file=shown), file=shown)
+        check_schedule(pipeline, shown)
         place = (shown, context.component_path.get_display_key(context.defs_module_path))
         other = _Names.of(context.component_tree).setdefault(pipeline.name, place)
         if other != place:
@@ -93,25 +94,18 @@ class TabularPipeline(dg.Component):
         return cls(pipeline, home, context.project_root)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Assets, checks and the job; resources and executor are bound to these alone."""
+        """Assets, checks, job, sensors and schedule; what they need is bound to these alone."""
         pipeline = self.pipeline
-        lake = PipelineIOManager(self._project, {"validated_data": pipeline.contract})
-        job = dg.define_asset_job(
-            f"{pipeline.name}_job",
-            selection=dg.AssetSelection.groups(pipeline.name),
-            description=pipeline.description or f"All of {pipeline.name}.",
-            executor_def=executor(),
-            tags=run_tags(pipeline),
-        )
+        contracts = {"validated_data": pipeline.contract}
+        lake = PipelineIOManager(self._project, pipeline.name, contracts)
         assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
             *build_assets(pipeline, self._home, lake),
             *target_assets(pipeline),
             *build_loads(pipeline, pipeline.load, self._home, lake, pipeline.contract.primary_key),
             *build_predictions(pipeline, self._home, lake),
         ]
-        return dg.Definitions(
-            assets=assets, jobs=[job], sensors=build_alerts(pipeline, assets, lake)
-        )
+        alerts = dg.Definitions(assets=assets, sensors=build_alerts(pipeline, assets, lake))
+        return dg.Definitions.merge(alerts, build_jobs(pipeline, self._home, lake))
 
 
 class _Names:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import dagster as dg
 
 from etl_ml.lake import Contents, Lake, Run, Version, open_lake
 from etl_ml.lake.growing import cursor_text
+from etl_ml.lake.heartbeat import beating
 from etl_ml.lake.lake import default_url
 from etl_ml.orchestration.pandas_type import dataframe_type
+from etl_ml.orchestration.retries import healing
 from etl_ml.spec.contract import Contract
 
 _REPORT = "validation_report.html"
@@ -34,11 +37,14 @@ class PipelineIOManager(dg.IOManager):
     Parameters
     ----------
     project : the folder whose `.etl_ml/lake` is the lake where `ETL_ML_LAKE` is not set
+    pipeline : the one whose runs give a sign of life while it is in use
     contracts : by asset, the contract that a pandas frame of it must keep
     """
 
-    def __init__(self, project: Path, contracts: Mapping[str, Contract] | None = None) -> None:
-        self._project = project
+    def __init__(
+        self, project: Path, pipeline: str, contracts: Mapping[str, Contract] | None = None
+    ) -> None:
+        self._project, self._pipeline = project, pipeline
         self._contracts = dict(contracts or {})
         self._opened: tuple[str, Lake] | None = None
         self._writable: Lake | None = None
@@ -46,7 +52,14 @@ class PipelineIOManager(dg.IOManager):
     @cached_property
     def definition(self) -> dg.IOManagerDefinition:
         """The resource to bind to assets: one object, which is how Dagster knows it again."""
-        definition = dg.IOManagerDefinition.hardcoded_io_manager(self)
+
+        def lake(context: dg.InitResourceContext) -> Iterator[PipelineIOManager]:
+            run = context.run
+            with beating(self.lake, self._pipeline, run.run_id) if run else nullcontext():
+                yield self
+
+        # A generator is taken, too.
+        definition = dg.IOManagerDefinition(lake)  # type: ignore[arg-type]
         _OF[definition] = self
         return definition
 
@@ -70,11 +83,20 @@ class PipelineIOManager(dg.IOManager):
             self._writable = lake
         return lake
 
-    def handle_output(self, context: dg.OutputContext, obj: Contents) -> None:
-        version = self.store(context.step_context, context.asset_key, obj)
+    def handle_output(self, context: dg.OutputContext, obj: Contents | Version) -> None:
+        """Commit contents; a version that was committed by the step itself is only described."""
+        with healing(context.step_context):
+            if isinstance(obj, Version):
+                version = obj
+            else:
+                version = self.store(context.step_context, context.asset_key, obj)
         context.add_output_metadata(describe(version))
 
     def load_input(self, context: dg.InputContext) -> Any:
+        with healing(context.step_context):
+            return self._loaded(context)
+
+    def _loaded(self, context: dg.InputContext) -> Any:
         self.checked_lake()
         step = context.step_context
         pipeline, asset = context.asset_key.path

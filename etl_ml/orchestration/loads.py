@@ -10,6 +10,10 @@ import dagster as dg
 from etl_ml import __version__
 from etl_ml.lake import Contents, Lake, Version
 from etl_ml.orchestration.io_manager import PipelineIOManager
+from etl_ml.orchestration.partitions import backfill
+from etl_ml.orchestration.policies import policies
+from etl_ml.orchestration.pools import load_pool
+from etl_ml.orchestration.retries import again, heals, step_of
 from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.destination import Destination, names_of
@@ -46,15 +50,20 @@ def build_loads(
         "code_version": _code_version(destinations),
         "resource_defs": {lake_key: lake_io.definition},
     }
+    facts |= policies(pipeline, "loaded_data")
+    days = backfill(pipeline)
+    pool = load_pool(pipeline)
     resources = {key for destination in destinations for key in resource_keys(destination)}
     tags = step_tags(pipeline, "loaded_data")
     reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
 
+    @heals
     def loaded_data(context: dg.AssetExecutionContext, clean_data: Version) -> dg.Output[Contents]:
         from etl_ml.load import load, load_model
 
         report: list[dict[str, Any]] = []
         behind: dict[str, str] = {}
+        heal = False
         before = _models_before(lake_io.lake(), name)
         metadata: dict[str, Any] = {}
         for place, destination in zip(names, destinations, strict=True):
@@ -85,6 +94,7 @@ def build_loads(
             except EtlMlError as error:
                 context.log.error(f"{destination.display}: {error}")
                 behind[destination.display] = str(error)
+                heal = heal or error.heals
                 continue
             report.append({"name": place, **vars(done)})
             metadata[f"{place}/rows"] = done.rows
@@ -92,16 +102,21 @@ def build_loads(
             metadata[f"{place}/rows_per_second"] = round(done.rows / max(done.seconds, 1e-9), 1)
         if behind:
             told = "\n".join(f"{place}: {reason}" for place, reason in behind.items())
-            raise dg.Failure(
+            failure = dg.Failure(
                 f"{len(behind)} of {len(destinations)} destinations are behind.\n{told}",
                 metadata=metadata,
             )
+            if heal:
+                raise again(step_of(context)) from failure
+            raise failure
         files = {"load_report.json": {"destinations": report}}
         return dg.Output(Contents(files=files), metadata=metadata)
 
     asset: dg.AssetsDefinition
     if models:
-        asset = after_deployment(name, "load", loaded_data, lake_key, resources, reads, facts, tags)
+        asset = after_deployment(
+            name, "load", loaded_data, lake_key, resources, reads, facts | days, tags, pool
+        )
     else:
         asset = dg.asset(
             name=None,
@@ -109,6 +124,8 @@ def build_loads(
             io_manager_key=lake_key,
             required_resource_keys=resources,
             op_tags=tags,
+            pool=pool,
+            **days,
             **facts,
         )(loaded_data)
     external = [
@@ -133,6 +150,7 @@ def after_deployment(
     reads: dict[str, dg.AssetIn],
     facts: dict[str, Any],
     tags: dict[str, Any],
+    pool: str | None = None,
 ) -> dg.AssetsDefinition:
     """The asset as a step that comes after `deployed_model` also where that yields nothing.
 
@@ -156,6 +174,7 @@ def after_deployment(
         out=dg.Out(io_manager_key=lake_key),
         required_resource_keys=resources,
         tags=tags,
+        pool=pool,
     )(compute)
     model = dg.AssetIn(key=dg.AssetKey([name, "deployed_model"]), dagster_type=dg.Nothing)
 

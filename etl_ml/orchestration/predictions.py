@@ -12,6 +12,9 @@ from etl_ml import __version__
 from etl_ml.lake import Contents, Version
 from etl_ml.orchestration.io_manager import PipelineIOManager
 from etl_ml.orchestration.loads import after_deployment
+from etl_ml.orchestration.partitions import backfill
+from etl_ml.orchestration.policies import policies
+from etl_ml.orchestration.retries import heals
 from etl_ml.orchestration.step_tags import step_tags
 from etl_ml.orchestration.stores import resource_keys, settings_of
 from etl_ml.spec.pipeline import Pipeline
@@ -31,6 +34,7 @@ def build_predictions(
     name = pipeline.name
     lake_key = f"{name}__lake"
 
+    @heals
     def predictions(context: dg.OpExecutionContext, clean_data: Version) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="etl_ml_") as folder:
             yield _scored(context, clean_data, Path(folder, "predictions.parquet"))
@@ -82,6 +86,8 @@ def build_predictions(
         "group_name": name,
         "code_version": f"{__version__}-{_digest(asked)}",
         "resource_defs": {lake_key: lake_io.definition},
+        **policies(pipeline, "predictions"),
+        **backfill(pipeline),
     }
     reads = {"clean_data": dg.AssetIn(key=dg.AssetKey([name, "clean_data"]))}
     needed = resource_keys(asked.input) if asked.input else set()

@@ -1,10 +1,12 @@
 """`automation:` when a pipeline runs by itself, and who is told of what."""
 
+import math
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from etl_ml.spec.retention import duration
 from etl_ml.spec.section import Section
 from etl_ml.spec.source import checked_url
 
@@ -53,12 +55,16 @@ class NewData(Section):
             raise ValueError("should not be negative")
         return value
 
+    def rows_to_train(self, trained_on: int) -> int:
+        """New rows that are worth a training after one on `trained_on` rows."""
+        if isinstance(self.train_every_rows, int):
+            return self.train_every_rows
+        share = float(self.train_every_rows.strip().rstrip("%").rstrip()) / 100
+        return math.ceil(share * trained_on)
+
     def worth_training(self, new: int, trained_on: int) -> bool:
         """Whether `new` rows are enough after a training on `trained_on` rows."""
-        if isinstance(self.train_every_rows, int):
-            return new >= self.train_every_rows
-        share = float(self.train_every_rows.strip().rstrip("%")) / 100
-        return new >= share * trained_on
+        return new >= self.rows_to_train(trained_on)
 
 
 class _Alert(Section):
@@ -117,6 +123,33 @@ class EmailAlert(_Alert):
 Alert = Annotated[SlackAlert | WebhookAlert | EmailAlert, Field(discriminator="type")]
 
 
+class Window(Section):
+    """How old an asset may be: 90m, 12h, 7d, 8w."""
+
+    warn: str | None = Field(None, description="Older than this is a warning.")
+    fail: str = Field(description="Older than this is a failure.")
+
+    @field_validator("warn", "fail")
+    @classmethod
+    def _is_a_duration(cls, text: str | None) -> str | None:
+        if text is not None and not duration(text):
+            raise ValueError("should be longer than nothing")
+        return text
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> Self:
+        if self.warn is not None and duration(self.warn) >= duration(self.fail):
+            raise ValueError("warn: should be shorter than fail")
+        return self
+
+
+class Freshness(Section):
+    """How old what a pipeline makes may be; by default what its schedule or sensor promises."""
+
+    raw_data: Window | None = None
+    deployed_model: Window | None = None
+
+
 class Automation(Section):
     """What happens without anybody asking for it."""
 
@@ -125,4 +158,5 @@ class Automation(Section):
     retrain_on_drift: bool = Field(
         False, description="A drift that is found asks for a run that trains, once a reference."
     )
+    freshness: Freshness = Freshness()
     alerts: tuple[Alert, ...] = ()

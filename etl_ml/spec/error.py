@@ -35,7 +35,13 @@ class EtlMlError(Exception):
     where : the file, table or configuration key that it came from
     close : the valid name nearest to the one that was seen
     fix : the next step
+
+    Attributes
+    ----------
+    heals : whether the same may succeed later without anybody's doing
     """
+
+    heals: bool = False
 
     def __init__(
         self,

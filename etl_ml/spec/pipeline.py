@@ -11,6 +11,7 @@ from etl_ml.spec.destination import Destination, check_destinations
 from etl_ml.spec.error import nearest
 from etl_ml.spec.evaluation import Evaluation
 from etl_ml.spec.learning import check_columns, check_training
+from etl_ml.spec.partitions import Partitions
 from etl_ml.spec.resources import Step, StepResources
 from etl_ml.spec.retention import Retention
 from etl_ml.spec.section import Section
@@ -60,8 +61,10 @@ class Pipeline(Section):
     predictions: Predictions | None = Field(
         None, description="Score rows with the champion in each run; `{}` for clean_data."
     )
-
     automation: Automation = Automation()
+    partitions: Partitions | None = Field(
+        None, description="Read the source day by day; days can be read again, one or many."
+    )
     resources: dict[Step, StepResources] = Field(
         {}, description="Memory and processors by asset, where each step has a pod."
     )
@@ -177,6 +180,55 @@ class Pipeline(Section):
                         "read from it. Name another place"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _automation_can_be_done(self) -> Self:
+        asked, days = self.automation.new_data, self.partitions
+        if days is not None:
+            self._check_days(days)
+        if asked is not None and asked.watch and not isinstance(self.source, MongoSource):
+            raise ValueError(
+                f"automation.new_data.watch: a {self.source.type} source has no change stream; "
+                "leave it out, and what is new is counted"
+            )
+        return self
+
+    def _check_days(self, days: Partitions) -> None:
+        place, columns = "partitions", self.contract.columns
+        if not isinstance(self.source, MongoSource | SqlSource):
+            raise ValueError(
+                f"{place}: a {self.source.type} source cannot be asked for a day; it is for "
+                "mongodb and sql. Give files a name a day and read them with source.incremental: {}"
+            )
+        if self.source.incremental is not None:
+            raise ValueError(
+                f"{place}: a run reads whole days, or with source.incremental what is new; "
+                "leave one of them out"
+            )
+        if self.automation.new_data is not None:
+            raise ValueError(
+                f"{place}: a day is read by schedule or by hand; automation.new_data has no day "
+                "to ask for. Use automation.schedule, or source.incremental without partitions"
+            )
+        if days.column not in columns:
+            close = nearest(days.column, columns)
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise ValueError(f"{place}.column: {days.column!r} is not under contract.columns{hint}")
+        kind = columns[days.column].type
+        if kind not in ("date", "datetime"):
+            raise ValueError(f"{place}.column: {days.column!r} is of type {kind}, and has no day")
+
+    @property
+    def grows(self) -> bool:
+        """Whether `raw_data` keeps rows of earlier runs, so that a key may stand in several."""
+        return self.source.incremental is not None or self.partitions is not None
+
+    @property
+    def newest_by(self) -> str | None:
+        """The column whose largest value is the newest row of a key; None: the last one read."""
+        if self.partitions is not None:
+            return self.partitions.column
+        return self.source.incremental.cursor if self.source.incremental is not None else None
 
     def row_key(self) -> tuple[str, ...]:
         """The columns that identify a row; none when only all its cells do."""

@@ -56,7 +56,7 @@ def drift(
     report: dict[str, Any] = {"reference": version, "rows_compared": 0, "drifted": False}
     if reference is None:
         return report | {"verdict": "no reference yet: nothing to compare with", "columns": {}}
-    sides = _sides(valid, reference, sample, growing=pipeline.source.incremental is not None)
+    sides = _sides(valid, reference, sample, growing=pipeline.grows)
     report["rows_compared"] = sides.rows_compared
     if sides.rows_compared < TOO_FEW:
         verdict = f"too few: {sides.rows_compared} new rows, {TOO_FEW} are needed"

@@ -63,7 +63,7 @@ def mark(rows: pl.LazyFrame, pipeline: Pipeline) -> tuple[pl.LazyFrame, list[Rul
     stream = isinstance(pipeline.source, Stream)
     # A message's own place comes once: only a key of the contract's can come again.
     key = contract.primary_key if stream else pipeline.row_key()
-    growing = pipeline.source.incremental is not None and bool(key)
+    growing = pipeline.grows and bool(key)
     if growing:
         checked = _mark_older(checked, pipeline)
     elif contract.primary_key:
@@ -166,7 +166,7 @@ def _order(pipeline: Pipeline, key: Sequence[str]) -> list[pl.Expr]:
     """What the rows of one key are ordered by."""
     import polars as pl
 
-    source, incremental = pipeline.source, pipeline.source.incremental
+    source, name = pipeline.source, pipeline.newest_by
     if isinstance(source, Stream):
         *part, place = source.identity
         # Within a partition places alone tell what is newer, whatever a sender's clock says.
@@ -176,8 +176,7 @@ def _order(pipeline: Pipeline, key: Sequence[str]) -> list[pl.Expr]:
         return [pl.col("_timestamp").cum_max().over([*key, *part], order_by=places), *places]
     # An identity ends with the number of those before it.
     order = [pl.col(ROW).str.slice(33).cast(pl.Int64)]
-    if incremental and incremental.cursor:
-        name = incremental.cursor
+    if name is not None:
         order.insert(0, pl.col(value_of(name) if name in pipeline.contract.columns else name))
     return order
 

@@ -15,7 +15,7 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 
 from etl_ml.monitor.outbox import FIRST_WAIT
 from etl_ml_tests.project import Project, attributes, loans
-from etl_ml_tests.servers.daemon import Daemon
+from etl_ml_tests.servers.daemon_process import Daemon
 from etl_ml_tests.servers.http import Http
 
 EVERYTHING = [

@@ -1,4 +1,4 @@
-"""Dagster's daemon over one project, as a process of the test's own."""
+"""Dagster's daemon as a process of the test's own, with a home that outlives it."""
 
 from __future__ import annotations
 
@@ -10,65 +10,114 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
+
 from etl_ml_tests.project import Project
+
+_PROGRAMS = {
+    "daemon": b"dagster-daemon",
+    "code server": b"grpc",
+    "run": b"multiprocessing.spawn",
+}
 
 
 class Daemon:
-    """The daemon of one instance.
+    """`dagster-daemon run` on a project; what it starts belongs to its session and ends with it.
 
-    Attributes
+    Parameters
     ----------
-    home : DAGSTER_HOME, made if it is not there
-    log : what it says
+    settings : the text of dagster.yaml
     """
 
-    def __init__(self, project: Project, home: Path, **environment: str) -> None:
-        self.project, self.home, self.log = project, home, home / "daemon.log"
-        self._environment = environment
-        home.mkdir(exist_ok=True)
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a run needs for the daemon to know of it."""
-        return {"DAGSTER_HOME": str(self.home), **self._environment}
+    def __init__(self, project: Project, settings: str = "", **environment: str) -> None:
+        self.project = project
+        self.home = project.root / "dagster_home"
+        if not self.home.exists():
+            self.home.mkdir()
+            (self.home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{settings}")
+        self.instance = dg.DagsterInstance.from_config(str(self.home))
+        # Two processes that make the tables at once are in each other's way.
+        self.instance.get_runs()
+        self.instance.all_instigator_state()
+        self.instance.get_latest_materialization_event(dg.AssetKey("none"))
+        self._environment = project.environment(DAGSTER_HOME=str(self.home), **environment)
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """Start it, and wait until its storage is there: a run's process would make it, too."""
-        program = Path(sys.executable).parent / "dagster-daemon"
-        size = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "run", "-m", f"{self.project.module}.definitions"],
-                cwd=self.project.root,
-                env=self.project.environment(**self.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        """Start one more, or the one that was killed."""
+        command = [
+            *(str(Path(sys.executable).parent / "dagster-daemon"), "run"),
+            *("-m", f"{self.project.module}.definitions"),
+        ]
+        with (self.home / "log").open("ab") as log:
+            self._started.append(
+                subprocess.Popen(
+                    command,
+                    cwd=self.project.root,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             )
-        self.wait_for(lambda: "Instance is configured" in self.log.read_text()[size:])
 
-    def wait_for(self, happened: Callable[[], bool], seconds: float = 180) -> None:
-        """Wait until something has happened; if it does not, the log says why."""
-        end = time.monotonic() + seconds
-        while not happened():
-            ended = self._process is not None and self._process.poll() is not None
-            if ended or time.monotonic() > end:
-                raise AssertionError(self.log.read_text()[-5000:])
-            time.sleep(0.2)
+    def is_running(self) -> bool:
+        return any(process.poll() is None for process in self._started)
 
-    def kill(self) -> None:
-        """End it, and the code servers that it started, as a power cut does."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+    def processes(self, kind: str) -> list[int]:
+        """Of the kinds `daemon`, `code server` and `run`."""
+        sessions = {process.pid for process in self._started}
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+                command = (entry / "cmdline").read_bytes()
+            except (OSError, IndexError):
+                continue  # it has ended meanwhile
+            if session in sessions and _PROGRAMS[kind] in command:
+                found.append(int(entry.name))
+        return found
 
-    def __enter__(self) -> Daemon:
-        self.start()
-        return self
+    def kill(self, *kinds: str) -> int:
+        """Kill all processes of these kinds as a power cut does; returns how many there were."""
+        killed = 0
+        for kind in kinds:
+            for pid in self.processes(kind):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+                except ProcessLookupError:
+                    continue
+        for process in self._started:
+            if "daemon" in kinds:
+                process.wait(20)
+        return killed
 
-    def __exit__(self, *_: object) -> None:
-        self.kill()
+    def stop(self) -> None:
+        """End everything."""
+        self.kill("daemon", "code server", "run")
+        self.instance.dispose()
+
+    def skips(self, sensor: str, last: int = 20) -> list[str]:
+        """What the newest looks of a sensor have said, newest first."""
+        for state in self.instance.all_instigator_state():
+            if state.instigator_name == sensor:
+                ticks = self.instance.get_ticks(
+                    state.instigator_origin_id, state.selector_id, limit=last
+                )
+                return [str(tick.skip_reason or tick.status.value) for tick in ticks]
+        return []
+
+    def log(self) -> str:
+        return (self.home / "log").read_text(errors="replace")[-4000:]
+
+
+def until(holds: Callable[[], bool], seconds: float, told: Callable[[], object]) -> None:
+    """Wait for something; `told` says what is the matter where it does not come."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, told()
+        time.sleep(0.25)
