@@ -21,7 +21,9 @@ def policies(pipeline: Pipeline, asset: str) -> dict[str, Any]:
     All but `raw_data` follow what is above them, where somebody turns on Dagster's automation
     sensor, which is off by default.
     """
-    found: dict[str, Any] = {"freshness_policy": freshness(pipeline, asset)}
+    found: dict[str, Any] = {}
+    if (window := freshness(pipeline, asset)) is not None:
+        found["freshness_policy"] = window
     if asset != "raw_data":
         found["automation_condition"] = dg.AutomationCondition.eager()
     return found

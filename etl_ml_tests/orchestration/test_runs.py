@@ -123,6 +123,8 @@ class TestDemo:
             "signature.json",
             "profile.json",
             "evaluation_report.json",
+            "onnx_report.json",
+            "preprocessor.json",
             "model_card.md",
             "requirements.txt",
             "manifest.json",

@@ -191,10 +191,10 @@ def test_an_approval_that_is_none_is_told() -> None:
 
 
 def test_options_of_a_class_are_in_no_hash() -> None:
-    from etl_ml.orchestration.assets import _code_version
+    from etl_ml.orchestration.code_version import code_version
 
     codes = {
-        _code_version(make_pipeline(deployment={"targets": [CUSTOM | {"n": n}]}), "deployed_model")
+        code_version(make_pipeline(deployment={"targets": [CUSTOM | {"n": n}]}), "deployed_model")
         for n in (3, 3, 4)
     }
     assert len(codes) == 1  # its options may be secrets, which are in no hash

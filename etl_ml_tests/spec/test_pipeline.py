@@ -85,8 +85,10 @@ def test_the_defaults_are_those_that_are_documented() -> None:
             "new_data": None,
             "schedule": None,
             "retrain_on_drift": False,
+            "freshness": {"raw_data": None, "deployed_model": None},
             "alerts": [],
         },
+        "partitions": None,
         "resources": {},
     }
     assert pipeline.source.null_values == ("", "na", "NA", "?")
