@@ -37,12 +37,15 @@ class Pipeline(Section):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_]*$",
+        examples=["small_letters_digits_2"],
         max_length=60,
         description="Asset key prefix and group.",
     )
     description: str = ""
     owners: tuple[Annotated[str, Field(pattern=r"^(team:.+|[^@\s]+@[^@\s]+)$")], ...] = Field(
-        (), description="`team:name` or e-mail addresses."
+        (),
+        description="`team:name` or e-mail addresses.",
+        examples=["team:name", "name@example.com"],
     )
     source: Source
     contract: Contract
