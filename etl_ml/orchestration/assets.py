@@ -113,6 +113,7 @@ def build_assets(
     def raw_data(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
         from etl_ml.extract import extract, extract_new
 
+        _names_are_there(context, pipeline)
         lake_io.checked_lake()
         source, told = pipeline.source, context.log.info
         settings = settings_of(source, context.resources)
@@ -317,6 +318,15 @@ def build_assets(
         model_evaluation,
         deployed_model,
     ]
+
+
+def _names_are_there(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
+    """A misspelt parameter is told before the source is read, by a run that will train."""
+    trained = dg.AssetKey([pipeline.name, "trained_model"])
+    if pipeline.names_code and trained in context.job_def.asset_layer.selected_asset_keys:
+        from etl_ml.train import check_names
+
+        check_names(pipeline)
 
 
 def forget(context: dg.AssetExecutionContext, lake: Lake, pipeline: Pipeline) -> None:

@@ -205,6 +205,12 @@ class Pipeline(Section):
         """The candidates that are tried."""
         return self.training.candidates_of(self.target.task)
 
+    @property
+    def names_code(self) -> bool:
+        """Whether it names a function, a class, a parameter or a library that may not be there."""
+        others = self.features.function or self.training.tracking
+        return bool(others) or any(candidate.names_code for candidate in self.candidates)
+
     def required(self) -> frozenset[str]:
         """Columns that are never null: the target, the key, and what the split goes by."""
         by = {self.split.column} if self.split.column else set()

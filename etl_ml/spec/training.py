@@ -37,6 +37,8 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "regression": ("linear_regression", "ridge", "lasso", "elastic_net", *_BOTH),
 }
 """The estimators that have a name, by task."""
+EXTRAS = {"xgboost": "xgboost", "catboost": "catboost"}
+"""Candidates whose library is not always installed: the extra of etl_ml that has it."""
 
 Metric = Literal[
     "accuracy",
@@ -100,6 +102,11 @@ class Candidate(Section):
     def is_class(self) -> bool:
         """Whether the name is `module:Class`."""
         return ":" in self.name
+
+    @property
+    def names_code(self) -> bool:
+        """Whether only Python can tell if it is there, and takes its parameters."""
+        return self.is_class or bool(self.params) or self.name in EXTRAS
 
     def fixed(self) -> dict[str, Any]:
         """The parameters that are not searched."""
