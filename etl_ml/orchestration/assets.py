@@ -140,6 +140,7 @@ def build_assets(
     def _read(context: dg.AssetExecutionContext) -> dg.Output[Contents]:
         from etl_ml.extract import extract, extract_new, held
 
+        _names_are_there(context, pipeline)
         lake_io.checked_lake()
         source, told = pipeline.source, context.log.info
         settings = settings_of(source, context.resources)
@@ -357,6 +358,15 @@ def build_assets(
         model_evaluation,
         deployed_model,
     ]
+
+
+def _names_are_there(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
+    """A misspelt parameter is told before the source is read, by a run that will train."""
+    trained = dg.AssetKey([pipeline.name, "trained_model"])
+    if pipeline.names_code and trained in context.job_def.asset_layer.selected_asset_keys:
+        from etl_ml.train import check_names
+
+        check_names(pipeline)
 
 
 def drift_reference(lake: Lake, pipeline: Pipeline) -> Version | None:

@@ -108,8 +108,10 @@ class EmailAlert(_Alert):
     security: Literal["starttls", "tls", "none"] = "starttls"
     user: str | None = None
     password: SecretStr | None = None
-    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
-    to: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...] = Field(min_length=1)
+    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["etl@example.com"])
+    to: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...] = Field(
+        min_length=1, examples=["team@example.com"]
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

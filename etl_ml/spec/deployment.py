@@ -53,7 +53,7 @@ class S3Target(_Folder):
     """A prefix in a bucket of S3, or of what is compatible with it."""
 
     type: Literal["s3"]
-    url: str = Field(pattern=r"^s3://[^/:@?#]+(/.*)?$", description="s3://bucket/prefix")
+    url: str = Field(pattern=r"^s3://[^/:@?#]+(/.*)?$", examples=["s3://bucket/prefix"])
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with S3.")
     resource: str | None = Field(
@@ -65,7 +65,7 @@ class AzureBlobTarget(_Folder):
     """A prefix in a container of Azure Blob Storage."""
 
     type: Literal["azure_blob"]
-    url: str = Field(pattern=r"^az://[^/:@?#]+(/.*)?$", description="az://container/prefix")
+    url: str = Field(pattern=r"^az://[^/:@?#]+(/.*)?$", examples=["az://container/prefix"])
     endpoint: str | None = Field(None, description="Of the account, for an emulator.")
     resource: str | None = Field(
         None, description="Key of the Dagster Azure Blob resource whose credentials are used."

@@ -32,11 +32,14 @@ class MongoDestination(_Destination):
 
     type: Literal["mongodb"]
     uri: SecretStr = Field(description="mongodb:// or mongodb+srv://, as Atlas shows it.")
-    database: str = Field(min_length=1, max_length=63, pattern=r'^[^/\\. "$*<>:|?\x00]+$')
+    database: str = Field(
+        min_length=1, max_length=63, pattern=r'^[^/\\. "$*<>:|?\x00]+$', examples=["shop"]
+    )
     collection: str = Field(
         min_length=1,
         max_length=150,
         pattern=r"^[^$\x00]+$",
+        examples=["orders"],
         description="For a model: the GridFS bucket.",
     )
     mode: Mode = Field("replace", description="See docs/destinations.md.")

@@ -20,9 +20,10 @@ def listed(names: Iterable[object], limit: int = 8) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was most likely meant to be, or None."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """The known name that `name` was most likely meant to be, whatever its case; or None."""
+    others = {str(other).lower(): str(other) for other in known if other != name}
+    matches = difflib.get_close_matches(name.lower(), others, n=1, cutoff=0.6)
+    return others[matches[0]] if matches else None
 
 
 class EtlMlError(Exception):

@@ -37,12 +37,15 @@ class Pipeline(Section):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_]*$",
+        examples=["small_letters_digits_2"],
         max_length=60,
         description="Asset key prefix and group.",
     )
     description: str = ""
     owners: tuple[Annotated[str, Field(pattern=r"^(team:.+|[^@\s]+@[^@\s]+)$")], ...] = Field(
-        (), description="`team:name` or e-mail addresses."
+        (),
+        description="`team:name` or e-mail addresses.",
+        examples=["team:name", "name@example.com"],
     )
     source: Source
     contract: Contract
@@ -251,6 +254,12 @@ class Pipeline(Section):
     def candidates(self) -> tuple[Candidate, ...]:
         """The candidates that are tried."""
         return self.training.candidates_of(self.target.task)
+
+    @property
+    def names_code(self) -> bool:
+        """Whether it names a function, a class, a parameter or a library that may not be there."""
+        others = self.features.function or self.training.tracking
+        return bool(others) or any(candidate.names_code for candidate in self.candidates)
 
     def required(self) -> frozenset[str]:
         """Columns that are never null: the target, the key, and what the split goes by."""

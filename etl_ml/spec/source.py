@@ -167,7 +167,7 @@ class RestSource(SourceSection):
     """One endpoint of a REST API that answers with JSON."""
 
     type: Literal["rest_api"]
-    base_url: str = Field(pattern=r"^https?://\S+$")
+    base_url: str = Field(pattern=r"^https?://\S+$", examples=["https://api.example.com/v1"])
     path: str = Field("", description="The endpoint, relative to base_url.")
     params: dict[str, str | int | float | bool] = Field(
         {}, description="`{cursor}` stands for the place to read from; left out on a full read."

@@ -3,9 +3,17 @@
 import math
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from etl_ml.spec.error import nearest
 from etl_ml.spec.section import Section, Share
 
 Task = Literal["classification", "regression"]
@@ -27,6 +35,8 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "regression": ("linear_regression", "ridge", "lasso", "elastic_net", *_BOTH),
 }
 """The estimators that have a name, by task."""
+EXTRAS = {"xgboost": "xgboost", "catboost": "catboost"}
+"""Candidates whose library is not always installed: the extra of etl_ml that has it."""
 
 Metric = Literal[
     "accuracy",
@@ -52,7 +62,8 @@ LOSSES = ("log_loss", "brier", "mae", "rmse", "mape")
 """Metrics that are better when smaller; all others are better when larger."""
 UNBOUNDED = ("log_loss", "mae", "rmse", "mape")
 """Metrics in units of their own: a margin is a share of the champion's value."""
-_AT_A_THRESHOLD = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc")
+AtThreshold = Literal["accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc"]
+"""Metrics that depend on a threshold."""
 
 Scalar = str | int | float | bool | None
 _CLASS = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -68,9 +79,9 @@ class Range(Section):
     @model_validator(mode="after")
     def _has_numbers(self) -> Self:
         if not (math.isfinite(self.low) and math.isfinite(self.high)) or self.low >= self.high:
-            raise ValueError("a range needs low < high")
+            raise ValueError(f"low {self.low} is not below high {self.high}")
         if self.log and self.low <= 0:
-            raise ValueError("a logarithmic range begins above 0")
+            raise ValueError(f"a logarithmic range begins above 0, not at {self.low}")
         return self
 
     @property
@@ -90,6 +101,11 @@ class Candidate(Section):
         """Whether the name is `module:Class`."""
         return ":" in self.name
 
+    @property
+    def names_code(self) -> bool:
+        """Whether only Python can tell if it is there, and takes its parameters."""
+        return self.is_class or bool(self.params) or self.name in EXTRAS
+
     def fixed(self) -> dict[str, Any]:
         """The parameters that are not searched."""
         return {k: v for k, v in self.params.items() if not isinstance(v, tuple | Range)}
@@ -97,6 +113,31 @@ class Candidate(Section):
     def space(self) -> dict[str, tuple[Scalar, ...] | Range]:
         """The parameters that are searched."""
         return {k: v for k, v in self.params.items() if isinstance(v, tuple | Range)}
+
+
+def _range(named: str, given: dict[Any, Any]) -> Range:
+    """A range, or one sentence that says why it is none."""
+    try:
+        return Range.model_validate(given)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    told: dict[Any, str] = {}
+    for problem in sorted(problems, key=lambda problem: str(problem["type"]) == "extra_forbidden"):
+        key = next(iter(problem["loc"]), None)
+        if problem["type"] == "extra_forbidden":
+            close = nearest(str(key), Range.model_fields)
+            told[key] = f"{key!r} is not a key" + (f"; {close!r} is" if close else "")
+            told.pop(close, None)  # misspelt, and not missing
+        elif problem["type"] == "missing":
+            told[key] = f"{key} is missing"
+        elif key is None:
+            told[key] = problem["msg"].removeprefix("Value error, ")
+        else:
+            told[key] = f"{key} should be {'true or false' if key == 'log' else 'a number'}"
+    raise ValueError(f"{named}: {'; '.join(told.values())}; a range is {_RANGE}")
+
+
+_RANGE = "{low: 1, high: 10, log: false}"
 
 
 def _candidate(value: Any) -> Any:
@@ -109,23 +150,26 @@ def _candidate(value: Any) -> Any:
     if not isinstance(name, str) or not isinstance(params, dict | None):
         raise ValueError("a candidate is a name, or `name: {parameter: value}`")
     known = sorted({name for names in CANDIDATES.values() for name in names})
+    if "." in name and ":" not in name:
+        module, _, attribute = name.rpartition(".")
+        raise ValueError(f"a class is named module:Class; write {module}:{attribute}")
     if ":" not in name and name not in known:
         raise PydanticCustomError(
             "candidate",
             "no candidate is called {seen}; there are {expected}, and module:Class",
             {"seen": repr(name), "expected": ", ".join(map(repr, known))},
         )
-    read = {}
+    read: dict[Any, Any] = {}
     for key, given in (params or {}).items():
+        if isinstance(given, dict):
+            read[key] = _range(f"{name}.{key}", given)
+            continue
         read[key] = tuple(given) if isinstance(given, list) else given
         of_scalars = read[key] if isinstance(read[key], tuple) else (read[key],)
-        if isinstance(given, dict | Range):
+        if isinstance(given, Range):
             continue
         if not of_scalars or not all(isinstance(v, Scalar) for v in of_scalars):
-            raise ValueError(
-                f"{name}.{key}: a parameter is a value, a list of values, or "
-                "{low: 1, high: 10, log: false}"
-            )
+            raise ValueError(f"{name}.{key}: a parameter is a value, a list of values, or {_RANGE}")
     return {"name": name, "params": read}
 
 
@@ -171,7 +215,7 @@ class Cost(Section):
 class Threshold(Section):
     """The rule by which the threshold of a binary classifier is chosen; none means 0.5."""
 
-    maximize: Metric | None = None
+    maximize: AtThreshold | None = None
     precision_at_least: Share | None = None
     recall_at_least: Share | None = None
     cost: Cost | None = None
@@ -180,11 +224,6 @@ class Threshold(Section):
     def _one_rule(self) -> Self:
         if len(self.model_fields_set) > 1:
             raise ValueError(f"one rule, not {len(self.model_fields_set)}")
-        if self.maximize is not None and self.maximize not in _AT_A_THRESHOLD:
-            raise ValueError(
-                f"{self.maximize} does not depend on a threshold; maximize one of "
-                f"{', '.join(_AT_A_THRESHOLD)}"
-            )
         return self
 
     @property

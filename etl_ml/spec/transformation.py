@@ -96,5 +96,6 @@ class Features(Section):
     function: str | None = Field(
         None,
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        examples=["module:function"],
         description="module:function, from a pandas frame of feature columns to one, row by row.",
     )

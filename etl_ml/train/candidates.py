@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from etl_ml.spec.error import EtlMlError, listed, nearest
-from etl_ml.spec.training import Candidate, Task
+from etl_ml.spec.training import EXTRAS, Candidate, Task
 from etl_ml.transform.named import find_named
 
 # Above this many cells a second thread pays for itself.
@@ -16,7 +16,6 @@ _PARALLEL_CELLS = 2_000_000
 EARLY_STOPPING = "early_stopping_rounds"
 BOOSTED = ("lightgbm", "xgboost", "catboost")
 """Candidates that take `early_stopping_rounds`."""
-_EXTRAS = {"xgboost": "xgboost", "catboost": "catboost"}
 
 
 class UnknownParameter(EtlMlError):
@@ -132,11 +131,11 @@ def _of_class(name: str, task: Task, seed: int) -> Any:
 
 
 def _installed(name: str) -> None:
-    if name in _EXTRAS and find_spec(name) is None:
+    if name in EXTRAS and find_spec(name) is None:
         raise UnknownEstimator(
             f"candidate {name!r} needs a library that is not installed.",
             where="training.candidates",
-            fix=f"pip install 'etl_ml[{_EXTRAS[name]}]'",
+            fix=f"pip install 'etl_ml[{EXTRAS[name]}]'",
         )
 
 

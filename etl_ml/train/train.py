@@ -27,6 +27,7 @@ from etl_ml.train.search import most_trials, trials
 from etl_ml.train.threshold import DEFAULT, Chosen, choose
 from etl_ml.train.tracking import check_tracking, track
 from etl_ml.train.trusted import read_model
+from etl_ml.transform.function import find_function
 
 Array = np.ndarray[Any, Any]
 
@@ -123,6 +124,19 @@ def check_candidates(pipeline: Pipeline, *, cells: int = 0) -> None:
             except (Exception, SystemExit):
                 if not candidate.is_class:
                     raise
+
+
+def check_names(pipeline: Pipeline) -> None:
+    """See that all that a pipeline's models are made of is there, before a row is read.
+
+    Raises
+    ------
+    UnknownParameter, UnknownEstimator, FeatureFunctionError, TrackerMissing
+    """
+    check_tracking(pipeline)
+    check_candidates(pipeline)
+    if pipeline.features.function:
+        find_function(pipeline.features.function)
 
 
 def _ends(candidate: Candidate) -> Iterator[dict[str, Any]]:

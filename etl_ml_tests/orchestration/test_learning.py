@@ -171,6 +171,32 @@ def test_a_class_of_ones_own_and_a_function_are_trained_deployed_and_asked_again
 
 
 @pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (
+            {"training": {"candidates": [{"lightgbm": {"num_leafs": 5}}]}},
+            "no parameter 'num_leafs'",
+        ),
+        ({"training": {"candidates": ["nowhere.own:Class"]}}, "'nowhere.own:Class' cannot be"),
+        ({"training": {"candidates": ["os.path:Class"]}}, "os.path has no class 'Class'"),
+        ({"features": {"function": "nowhere.own:change"}}, "'nowhere.own:change' cannot be"),
+    ],
+    ids=["parameter", "module", "class", "function"],
+)
+def test_what_is_misspelt_is_told_before_a_row_is_read(
+    project: Project, sections: dict[str, Any], told: str
+) -> None:
+    project.add(attributes(**sections), ROWS)
+    result = project.materialize()
+    assert not result.success
+    assert told in failure_message(result)
+    assert project.lake.latest("loans", "raw_data") is None
+    # Who only wants the rows gets them.
+    assert project.materialize("raw_data").success
+    assert project.lake.latest("loans", "raw_data") is not None
+
+
+@pytest.mark.parametrize(
     ("body", "told"),
     [
         ("return frame[frame['age'] > 30]", "rows for"),
