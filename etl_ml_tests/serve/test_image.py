@@ -1,4 +1,4 @@
-"""The image's target `serve`, as far as it can be tried without an engine: its commands run here."""
+"""The image's target `serve`, as far as it can be tried without an engine: its commands run."""
 
 from __future__ import annotations
 
