@@ -50,3 +50,18 @@ EXPOSE 4000
 HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
     CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
 CMD ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "4000", "-m", "etl_ml.definitions"]
+
+# The scoring service: of a pipeline, of a target's URL, or of the package that SageMaker
+# (/opt/ml/model) or Azure ML (AZUREML_MODEL_DIR) puts into its container.
+#   docker build --target serve -t etl-ml-serve .
+#   docker run --read-only --tmpfs /tmp -p 8080:8080 -v "$PWD/package:/opt/ml/model:ro" etl-ml-serve
+# Nothing is written but to /tmp, and there only by several workers.
+FROM runtime AS serve
+ENV ETL_ML_SERVE_HOST=0.0.0.0 \
+    ETL_ML_SERVE_PORT=8080
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"ETL_ML_SERVE_PORT\"]}/ping', timeout=4)"]
+# SageMaker starts its containers with the argument `serve`.
+ENTRYPOINT ["etl-ml"]
+CMD ["serve"]

@@ -31,11 +31,13 @@ import numpy as np
 import orjson
 import polars as pl
 from measure import print_table
+from serve_batch import batch
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 NUMERIC, ROWS, TREES = 26, 20_000, 100
 CONCURRENCY = 8
+_ATTACKS = 20
 _NOTHING = """
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -60,22 +62,24 @@ def main() -> None:
         root = Path(folder)
         frame = _table()
         _deploy(frame, f"{root}/lake")
+        _deploy(frame, f"{root}/lake", key=True)
         pipeline = _scikit_learn(frame, root / "mlflow")
         _in_process(frame, f"{root}/lake", pipeline)
         _over_http(frame, root, given.requests, given.repeats)
+        batch(_table, root)
 
 
-def _table() -> pl.DataFrame:
+def _table(rows: int = ROWS) -> pl.DataFrame:
     rng = np.random.default_rng(7)
-    columns: dict[str, Any] = {f"n{place:02}": rng.normal(size=ROWS) for place in range(NUMERIC)}
-    columns["plan"] = rng.choice(["free", "pro", "team", "school"], ROWS)
-    columns["city"] = rng.choice([f"city {place:02}" for place in range(15)], ROWS)
+    columns: dict[str, Any] = {f"n{place:02}": rng.normal(size=rows) for place in range(NUMERIC)}
+    columns["plan"] = rng.choice(["free", "pro", "team", "school"], rows)
+    columns["city"] = rng.choice([f"city {place:02}" for place in range(15)], rows)
     frame = pl.DataFrame(columns)
     risk = frame["n00"] + frame["n01"] * frame["n02"] + (frame["plan"] == "pro").cast(pl.Float64)
-    return frame.with_columns(y=(risk + rng.normal(size=ROWS) > 0.5).cast(pl.Int64))
+    return frame.with_columns(y=(risk + rng.normal(size=rows) > 0.5).cast(pl.Int64))
 
 
-def _deploy(frame: pl.DataFrame, lake_url: str) -> None:
+def _deploy(frame: pl.DataFrame, lake_url: str, *, key: bool = False) -> None:
     """A package as the pipeline packs it, and the entry that makes it champion."""
     from etl_ml.deploy.package import pack
     from etl_ml.deploy.signature import signature
@@ -90,10 +94,13 @@ def _deploy(frame: pl.DataFrame, lake_url: str) -> None:
     kinds = {n: "category" if d == pl.String else "float" for n, d in frame.schema.items()}
     columns: dict[str, Any] = {name: {"type": kind} for name, kind in kinds.items()}
     columns["y"] = {"type": "integer", "allowed": [0, 1]}
+    if key:
+        columns["id"] = {"type": "integer"}
+    name = "keyed" if key else "bench"
     attributes = {
-        "name": "bench",
+        "name": name,
         "source": {"type": "file", "path": "rows.csv"},
-        "contract": {"columns": columns},
+        "contract": {"columns": columns, "primary_key": ["id"] if key else []},
         "target": {"column": "y"},
     }
     spec = parse(attributes, file="defs.yaml")
@@ -110,8 +117,8 @@ def _deploy(frame: pl.DataFrame, lake_url: str) -> None:
         "signature.json": signature(spec, model, rows[:20], model.predict_proba(rows[:20])),
     }
     lake = open_lake(lake_url)
-    pack(lake, "bench", "0000000001", content, {})
-    Log(lake, "bench").promote(
+    pack(lake, name, "0000000001", content, {})
+    Log(lake, name).promote(
         "0000000001",
         replaces=None,
         run_id="",
@@ -232,7 +239,7 @@ def _over_http(frame: pl.DataFrame, root: Path, requests: int, repeats: int) -> 
                 _load(port, process, body, few // 4)
                 found.setdefault(name, []).append(_load(port, process, body, few))
                 if name == "etl-ml serve" and not refusals:
-                    refusals = _refusals(port)
+                    refusals = _refusals(port, process)
     rates = {name: statistics.median(load.rate for load in loads) for name, loads in found.items()}
     ours = rates["etl-ml serve"]
     table = [["", "requests / CPU s", "ours over it", "p50 ms", "p99 ms", "p99 / p50", "ready s"]]
@@ -332,8 +339,8 @@ async def _clients(port: int, request: bytes, requests: int) -> list[float]:
     return seconds
 
 
-def _refusals(port: int) -> list[list[str]]:
-    """Seconds until each attack is refused; bodies that are refused early are not sent in full."""
+def _refusals(port: int, process: subprocess.Popen[bytes]) -> list[list[str]]:
+    """What it takes to refuse an attack; bodies that are refused early are not sent in full."""
     brackets = b"[" * 10_000_000
     attacks = {
         "100 MB body": b"[" + b" " * (100 << 20),
@@ -346,10 +353,11 @@ def _refusals(port: int) -> list[list[str]]:
         "a wrong type": orjson.dumps({"rows": [{f"n{place:02}": "x" for place in range(26)}]}),
         "missing columns": b'{"rows": [{}]}',
     }
-    table = [["", "status", "ms"]]
+    table = [["", "status", "ms", "server CPU ms"]]
     for name, body in attacks.items():
         found = []
-        for _ in range(5):
+        before = _cpu(process)
+        for _ in range(_ATTACKS):
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 start = time.perf_counter()
                 connection.sendall(
@@ -360,7 +368,8 @@ def _refusals(port: int) -> list[list[str]]:
                     connection.sendall(body)
                 status = connection.recv(65_536).split()[1].decode()
                 found.append((time.perf_counter() - start) * 1e3)
-        table.append([name, status, f"{statistics.median(found):.1f}"])
+        spent = (_cpu(process) - before) / _ATTACKS * 1e3
+        table.append([name, status, f"{statistics.median(found):.1f}", f"{spent:.1f}"])
     return table
 
 

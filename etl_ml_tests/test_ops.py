@@ -161,8 +161,6 @@ def test_a_command_and_its_options_exist(where: str, command: list[str]) -> None
     program, options = _options_of(command)
     if program[0] == "etl-ml":
         program = program[:2]
-        if not re.search(rf"^ +{program[1]} ", _passes(BIN / "etl-ml", "--help"), re.M):
-            pytest.xfail(f"`{' '.join(program)}` is not in this build")
     if program[0] == "celery":
         program = ["celery", "worker"]
         options -= {"-A"}
@@ -422,8 +420,6 @@ def _lock(name: str) -> str:
 @pytest.mark.parametrize("target", [s["build"]["target"] for s in OURS.values() if "build" in s])
 def test_a_target_that_is_built_is_in_the_dockerfile(target: str) -> None:
     targets = re.findall(r"^FROM .* AS (\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.M)
-    if target == "serve" and target not in targets:
-        pytest.xfail("the scoring service is not in this build")
     assert target in targets
 
 

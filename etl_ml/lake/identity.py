@@ -57,42 +57,72 @@ def _encoded(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Iterable[
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    joined: list[object] = []
+    joined: list[pa.Array | pa.Scalar] = []
+    block: list[tuple[bytes, np.ndarray]] = []
     for name in names:
-        label = name.encode()
-        joined += [pa.scalar(b"%d:%s" % (len(label), label), pa.binary()), _cells(rows[name])]
+        column = _flat(rows[name])
+        label = b"%d:%s" % (len(name.encode()), name.encode())
+        fixed = None if column.null_count else _fixed(column)
+        if fixed is not None:
+            tag, values = fixed
+            block.append((label + tag, values))
+            continue
+        if block:
+            joined.append(_joined(block))
+            block = []
+        joined += [pa.scalar(label, pa.binary()), _cells(column)]
+    if block:
+        joined.append(_joined(block))
     if not joined:
         return [b""] * rows.num_rows
-    encoded: list[bytes] = pc.binary_join_element_wise(
-        *joined, pa.scalar(b"", pa.binary())
-    ).to_pylist()
+    parts = [part.cast(pa.binary()) for part in joined]
+    if len(parts) > 1:
+        parts = [pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))]
+    encoded: list[bytes] = parts[0].to_pylist()
     return encoded
 
 
-def _cells(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One binary value a cell: type tag and canonical bytes."""
+def _joined(block: Sequence[tuple[bytes, np.ndarray]]) -> pa.Array:
+    """Columns whose cells are all of one length, side by side: label with tag, then the value."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    row, starts = b"", []
+    for label, _ in block:
+        row += label
+        starts.append(len(row))
+        row += bytes(8)
+    names = list(map(str, starts))
+    formats = [values.dtype for _, values in block]
+    layout = np.dtype({"names": names, "formats": formats, "offsets": starts, "itemsize": len(row)})
+    cells = np.full(len(block[0][1]), np.void(row))
+    fields = cells.view(layout)
+    for name, (_, values) in zip(names, block, strict=True):
+        fields[name] = values
+    kind = pa.binary(len(row))
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(cells), [None, pa.py_buffer(cells)])
+
+
+def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
+
+
+def _cells(column: pa.Array) -> pa.Array:
+    """One binary value a cell: type tag and canonical bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _cells(column.cast(kind.value_type))
-    if pa.types.is_floating(kind):
-        values = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
-        values = np.where(np.isnan(values), np.nan, values)
-        return _fixed(b"f", values.astype(">f8"), column)
-    if pa.types.is_integer(kind) and kind != pa.uint64():
-        return _fixed(b"i", _integers(column), column)
-    if pa.types.is_boolean(kind):
-        return _fixed(b"b", _integers(column.cast(pa.int8())), column)
-    if pa.types.is_date(kind):
-        return _fixed(b"d", _integers(column.cast(pa.date32()).cast(pa.int32())), column)
-    if pa.types.is_timestamp(kind):
-        micros = column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
-        return _fixed(b"t", _integers(micros), column)
+    fixed = _fixed(column)
+    if fixed is not None:
+        cells = _joined([fixed]).cast(pa.binary())
+        return pc.if_else(column.is_valid(), cells, pa.scalar(b"n", pa.binary()))
     if _is_text(kind):
         return _variable(b"s", _normalised(column.cast(pa.large_string())))
     if pa.types.is_nested(kind):
@@ -107,6 +137,27 @@ def _cells(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     ):
         return _variable(b"x", column.cast(pa.large_binary()))
     return _variable(b"x", pc.cast(column, pa.large_string()))
+
+
+def _fixed(column: pa.Array) -> tuple[bytes, np.ndarray] | None:
+    """Tag and values of eight bytes, whatever is at nulls; None where cells are of any length."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_floating(kind):
+        values = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
+        values[np.isnan(values)] = np.nan
+        return b"f", values.astype(">f8")
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return b"i", _integers(column)
+    if pa.types.is_boolean(kind):
+        return b"b", _integers(column.cast(pa.int8()))
+    if pa.types.is_date(kind):
+        return b"d", _integers(column.cast(pa.date32()).cast(pa.int32()))
+    if pa.types.is_timestamp(kind):
+        return b"t", _integers(column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64()))
+    return None
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -134,21 +185,6 @@ def _integers(column: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     values: np.ndarray[tuple[int], np.dtype[np.int64]]
     values = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     return values.astype(">i8")
-
-
-def _fixed(
-    tag: bytes, values: np.ndarray[tuple[int], np.dtype[np.generic]], of: pa.Array
-) -> pa.Array:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    buffer = pa.py_buffer(values.tobytes())
-    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(values), [None, buffer])
-    empty = pa.scalar(b"", pa.binary())
-    tagged = pc.binary_join_element_wise(
-        pa.scalar(tag, pa.binary()), binary.cast(pa.binary()), empty
-    )
-    return pc.if_else(of.is_valid(), tagged, pa.scalar(b"n", pa.binary()))
 
 
 def _variable(tag: bytes, texts: pa.Array) -> pa.Array:

@@ -46,7 +46,7 @@ _PART: dict[str, Callable[[Any], int]] = {
 }
 
 
-class _NotPlain(Exception):
+class NotPlain(Exception):
     """A cell that is left to the columns."""
 
 
@@ -58,13 +58,17 @@ class Compiled:
     inputs : the rules of each column, in the model's order
     null_values : texts that mean null
     learned : what features are made of; without a function of the user's and without neighbours
+
+    Attributes
+    ----------
+    cells : of each column, what appends the features of one cell
     """
 
     def __init__(
         self, inputs: Mapping[str, Column], null_values: Collection[str], learned: Learned
     ) -> None:
         nulls = frozenset({"", *null_values})
-        self._cells = {name: _cell(inputs[name], name, learned, nulls) for name in learned.kinds}
+        self.cells = {name: _cell(inputs[name], name, learned, nulls) for name in learned.kinds}
         self._texts = {name: _reader(inputs[name].type) for name in learned.kinds}
 
     @staticmethod
@@ -76,19 +80,19 @@ class Compiled:
     def features(self, rows: Rows) -> Array | None:
         """Features of n rows: float32 array (n, k); None where a cell is not plainly right."""
         found: list[list[float]] = []
-        names = [(rows.columns[name], cell) for name, cell in self._cells.items()]
+        names = [(rows.columns[name], cell) for name, cell in self.cells.items()]
         try:
             if rows.text:
                 names = [
                     (list(map(self._texts[name], rows.columns[name])), cell)
-                    for name, cell in self._cells.items()
+                    for name, cell in self.cells.items()
                 ]
             for place in range(rows.count):
                 row: list[float] = []
                 for cells, cell in names:
                     cell(cells[place], row)
                 found.append(row)
-        except _NotPlain:
+        except NotPlain:
             return None
         return np.array(found, np.float64).astype(np.float32)
 
@@ -120,11 +124,11 @@ def _number(column: Column, learned: Mapping[str, Any]) -> Cell:
         value = None if given is None else typed(given)
         if value is None:
             if not nullable:
-                raise _NotPlain
+                raise NotPlain
             row += missing
             return
         if keeps is not None and not keeps(value):
-            raise _NotPlain
+            raise NotPlain
         number = float(value)
         number = FLOAT32 if number > FLOAT32 else -FLOAT32 if number < -FLOAT32 else number
         if low is not None and not low <= number <= high:
@@ -153,7 +157,7 @@ def _text(column: Column, learned: Mapping[str, Any], nulls: frozenset[str]) -> 
 
     def cell(given: Any, row: list[float]) -> None:
         if given is not None and type(given) is not str:
-            raise _NotPlain
+            raise NotPlain
         features = known.get(given)
         if features is not None:
             row += features
@@ -161,11 +165,11 @@ def _text(column: Column, learned: Mapping[str, Any], nulls: frozenset[str]) -> 
         value = given.strip(_WHITE) if given is not None else ""
         if value in nulls:
             if not nullable:
-                raise _NotPlain
+                raise NotPlain
             row += missing
             return
         if keeps is not None and not keeps(value):
-            raise _NotPlain
+            raise NotPlain
         row += by_level.get(value, unseen)
 
     return cell
@@ -200,12 +204,12 @@ def _moment(column: Column, parts: Sequence[str], nulls: frozenset[str]) -> Cell
     def cell(given: Any, row: list[float]) -> None:
         if given is None or (type(given) is str and given in nulls):
             if not nullable:
-                raise _NotPlain
+                raise NotPlain
             row += missing
             return
         value = read(given)
         if keeps is not None and not keeps(value):
-            raise _NotPlain
+            raise NotPlain
         row.extend([float(part(value)) for part in take])
 
     return cell
@@ -213,28 +217,28 @@ def _moment(column: Column, parts: Sequence[str], nulls: frozenset[str]) -> Cell
 
 def _day(given: Any) -> date:
     if type(given) is not str or not _DAY.fullmatch(given):
-        raise _NotPlain
+        raise NotPlain
     try:
         return date.fromisoformat(given)
     except ValueError:
-        raise _NotPlain from None
+        raise NotPlain from None
 
 
 def _instant(given: Any) -> datetime:
     if type(given) is not str or not _MOMENT.fullmatch(given):
-        raise _NotPlain
+        raise NotPlain
     try:
         found = datetime.fromisoformat(given)
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _NotPlain from None
+        raise NotPlain from None
 
 
 def _integer(given: Any) -> int:
     if type(given) is float and given.is_integer():
         given = int(given)
     if type(given) is not int or not _LEAST <= given <= _MOST:
-        raise _NotPlain
+        raise NotPlain
     return given
 
 
@@ -242,7 +246,7 @@ def _float(given: Any) -> float:
     if type(given) is int and abs(given) <= 2**64:
         return float(given)
     if type(given) is not float or given - given != 0.0:  # infinite, or NaN
-        raise _NotPlain
+        raise NotPlain
     return given
 
 
@@ -250,7 +254,7 @@ def _boolean(given: Any) -> bool:
     if type(given) is bool:
         return given
     if type(given) is not int or given not in (0, 1):
-        raise _NotPlain
+        raise NotPlain
     return given == 1
 
 
@@ -270,7 +274,7 @@ def _reader(kind: str) -> Callable[[str], Any]:
             if not text:
                 return None
             if not form.fullmatch(text):
-                raise _NotPlain
+                raise NotPlain
             return number(text)
 
     return read
@@ -279,7 +283,7 @@ def _reader(kind: str) -> Callable[[str], Any]:
 def _truth(text: str) -> bool:
     found = _TRUTH.get(text)
     if found is None:
-        raise _NotPlain
+        raise NotPlain
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -107,12 +109,13 @@ def _records(records: Any, inputs: Collection[str], most: int) -> Rows:
     first = records[0]
     if count == 1:
         return Rows({name: [cell] for name, cell in first.items()}, 1)
-    names = first.keys()
-    if any(record.keys() != names for record in records):
-        _check_complete(records, inputs)
-        names = dict.fromkeys(chain.from_iterable(records)).keys()
-        return Rows({name: [record.get(name) for record in records] for name in names}, count)
-    return Rows({name: [record[name] for record in records] for name in names}, count)
+    if len(first) > 1 and set(map(len, records)) == {len(first)}:
+        with suppress(KeyError):  # as many cells, and of each name one: the names are the same
+            cells = zip(*map(itemgetter(*first), records), strict=True)
+            return Rows(dict(zip(first, map(list, cells), strict=True)), count)
+    _check_complete(records, inputs)
+    names = dict.fromkeys(chain.from_iterable(records))
+    return Rows({name: [record.get(name) for record in records] for name in names}, count)
 
 
 def _check_complete(records: list[dict[str, Any]], inputs: Collection[str]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from etl_ml.lake.onnx_session import open_session
 from etl_ml.serve.missing_extra import needs_extra
 
 if TYPE_CHECKING:
@@ -23,18 +24,13 @@ class Runtime(Protocol):
 
 
 class Onnx:
-    """ONNX Runtime, one thread a call: calls run side by side, and a container has few cores."""
+    """ONNX Runtime."""
 
     name = "onnx"
 
     def __init__(self, model: bytes) -> None:
         with needs_extra("serve"):
-            from onnxruntime import InferenceSession, SessionOptions
-
-        options = SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(model)
         outputs = self._session.get_outputs()
         # Of a classifier the second output has the probabilities; its labels are not asked for.
         self._input, self._outputs = self._session.get_inputs()[0].name, [outputs[-1].name]

@@ -15,6 +15,7 @@ from etl_ml.serve.compiled import Compiled
 from etl_ml.serve.rows import Rows, choose
 from etl_ml.serve.runtime import Onnx, Runtime, Skops
 from etl_ml.serve.signature import Sample, Signature, read_signature
+from etl_ml.serve.vectors import Vectors
 from etl_ml.spec.error import EtlMlError, bounded
 from etl_ml.transform.learned import Learned, read_document
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 TOLERANCE = 1e-6
-FEW = 32
-"""Rows up to which plain Python is quicker than a dataframe."""
+INLINE_ROWS = 64
+"""Rows up to which an answer is quicker than handing them to a thread."""
+# Rows up to which plain Python is quicker than vectors, and than reading text by columns.
+_FEW, _FEW_TEXTS = 8, 256
 _ONNX_TOLERANCE = 1e-4
 # On the event loop nothing takes longer than this; what does goes to a thread.
 _INLINE_SECONDS = 0.002
@@ -66,6 +69,11 @@ class Scorer:
         self._checker = Checker(*contract)
         covers = Compiled.covers(self.signature.inputs, self._learned)
         self._compiled = Compiled(*contract, self._learned) if covers else None
+        self._vectors = (
+            Vectors(self.signature.inputs, self._learned, self._compiled.cells)
+            if self._compiled is not None
+            else None
+        )
         self._runtime = _runtime(package)
         self.runtime = self._runtime.name
         self.difference = self._asked(self.signature.sample)
@@ -85,10 +93,9 @@ class Scorer:
         Refused
             A column is missing or unknown.
         """
-        chosen = choose(rows, self.signature, self._unknown)
-        if self._compiled is None or rows.count > FEW:
+        if rows.count > INLINE_ROWS:
             return None
-        features = self._compiled.features(chosen)
+        features = self._plain_features(choose(rows, self.signature, self._unknown))
         return None if features is None else self._answers(features)
 
     def score(self, rows: Rows) -> Answers:
@@ -99,13 +106,21 @@ class Scorer:
         Refused
             A column is missing or unknown, or a cell breaks a rule; says which.
         """
-        answers = self.quick(rows)
-        if answers is not None:
-            return answers
-        frame = self._checker.frame(choose(rows, self.signature, self._unknown))
-        if self._compiled is None:
-            return self._answers(self._learned.transform(frame))
-        return self._answers(self._learned.features(frame))
+        chosen = choose(rows, self.signature, self._unknown)
+        features = self._plain_features(chosen)
+        if features is None:
+            frame = self._checker.frame(chosen)
+            plain = self._compiled is not None
+            features = self._learned.features(frame) if plain else self._learned.transform(frame)
+        return self._answers(features)
+
+    def _plain_features(self, rows: Rows) -> Array | None:
+        """Without a dataframe, where all cells are plainly right."""
+        if self._compiled is None or self._vectors is None:
+            return None
+        if rows.count <= (_FEW_TEXTS if rows.text else _FEW):
+            return self._compiled.features(rows)
+        return self._vectors.features(rows)
 
     def _answers(self, features: Array) -> Answers:
         values = self._runtime.answers(features)
@@ -147,7 +162,7 @@ class Scorer:
     def _is_quick(self) -> bool:
         if self._compiled is None:
             return False
-        features = np.zeros((FEW, len(self._learned.feature_names)), np.float32)
+        features = np.zeros((INLINE_ROWS, len(self._learned.feature_names)), np.float32)
         self._runtime.answers(features)
         start = time.perf_counter()
         self._runtime.answers(features)

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,14 @@ with needs_extra("serve"):
     from etl_ml.serve.protocol import BoundedProtocol
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from etl_ml.deploy import Package
     from etl_ml.serve.guard import App
+    from etl_ml.serve.service import Observer
     from etl_ml.serve.settings import Settings
+
+    Watch = Callable[[Callable[[str], Package], CollectorRegistry], Observer]
 
 log = logging.getLogger("etl_ml.serve")
 
@@ -46,16 +53,22 @@ class Factory:
 
     what: str | None
     settings: Settings
+    watches: Sequence[Watch]
 
     def __call__(self) -> App:
         _logs()
-        made = make_app(find_source(self.what), self.settings)
+        made = make_app(find_source(self.what), self.settings, self.watches)
         _settle()
         return made
 
 
-def make_app(source: Source, settings: Settings) -> App:
+def make_app(source: Source, settings: Settings, watches: Sequence[Watch] = ()) -> App:
     """The service of what a source serves, loaded and asked.
+
+    Parameters
+    ----------
+    watches : each makes an observer of what is asked and answered, from what opens the package of
+        a version and the registry that `/metrics` tells
 
     Raises
     ------
@@ -63,22 +76,24 @@ def make_app(source: Source, settings: Settings) -> App:
         There is nothing to serve, or it cannot be served.
     """
     metrics = Metrics()
-    observers = []
+    champion = Champion(source, settings, metrics)
+    observers = [watch(source.open, metrics.registry) for watch in watches]
     if settings.shadow is not None:
         package = source.open(shadow_version(settings.shadow))
         observers.append(Shadow(Scorer(package, unknown=settings.unknown_columns), metrics))
-    champion = Champion(source, settings, metrics)
     champion.follow()
     log.info("%s", champion.scorer)
     return create_app(Service(champion, settings, metrics, observers), settings, metrics)
 
 
-def serve(what: str | None, settings: Settings) -> None:
+def serve(what: str | None, settings: Settings, watches: Sequence[Watch] = ()) -> None:
     """Serve until a signal says to stop; then answer what has come in, and end.
 
     Parameters
     ----------
     what : as `find_source` takes it
+    watches : as `make_app` takes them; of several processes each calls them, so they are functions
+        or classes of a module
 
     Raises
     ------
@@ -90,7 +105,7 @@ def serve(what: str | None, settings: Settings) -> None:
     alone = settings.workers == 1
     # A mistake is told before anything listens; several processes load the model each for itself.
     version = first_version(source)
-    application = make_app(source, settings) if alone else Factory(what, settings)
+    application = make_app(source, settings, watches) if alone else Factory(what, settings, watches)
     _settle()
     signer = source.open(version).signed_by
     listening = _listen(settings)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from etl_ml.lake.onnx_session import open_session
 from etl_ml.spec.error import bounded
 from etl_ml.train.metrics import answers_of
 
@@ -75,12 +76,7 @@ def convert(estimator: Any, features: Array) -> Onnx:
 
 def ask(model: bytes, features: Array) -> Array:
     """What an ONNX model says: float64 (n, k) probabilities, or (n,) numbers."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     outputs = session.run(None, {session.get_inputs()[0].name: features})
     answers = np.asarray(outputs[-1], np.float64)
     return answers if len(outputs) > 1 else answers.ravel()

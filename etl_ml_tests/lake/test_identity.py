@@ -157,10 +157,11 @@ def test_the_hash_is_that_of_the_encoding_whatever_the_order_of_columns_and_chun
     cells: pa.Array, step: int
 ) -> None:
     n = len(cells)
-    table = pa.table({"b": cells, "a": pa.array(range(n))})
-    expected = [digest(a=encode(i), b=encode(v.as_py())) for i, v in enumerate(cells)]
+    numbers = pa.array(range(n))
+    table = pa.table({"b": cells, "c": numbers, "a": numbers})
+    expected = [digest(a=encode(i), b=encode(v.as_py()), c=encode(i)) for i, v in enumerate(cells)]
     assert hashes(table) == expected
-    assert hashes(table.select(["a", "b"])) == expected
+    assert hashes(table.select(["a", "c", "b"])) == expected
     chunked = pa.concat_tables(table.slice(i, step) for i in range(0, n, step))
     assert hashes(chunked) == expected
     assert hashes(pa.concat_tables([table, table]).slice(n)) == expected

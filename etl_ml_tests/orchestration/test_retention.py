@@ -13,7 +13,7 @@ from etl_ml_tests.project import Project, attributes, failure_message
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl_ml.orchestration.assets._WORTH", 1)
+    monkeypatch.setattr("etl_ml.orchestration.forgetting._WORTH", 1)
     monkeypatch.setattr("etl_ml.lake.retention.GRACE", timedelta(0))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_ADDRESS = re.compile(r"on http://127\.0\.0\.1:(\d+)")
+_ADDRESS = re.compile(r"on http://[\d.]+:(\d+)")
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def test_a_target_is_followed_by_its_url(own_lake: Path, tmp_path: Path, metrics
     (target / "champions").mkdir()
 
     def point(entry: int, version: str) -> None:
-        said = json.dumps({"entry": entry, "version": version})
+        said = json.dumps({"entry": entry, "version": version, "at": "2026-05-04T03:02:01Z"})
         (target / "champions" / f"{entry:010}.json").write_text(said)
 
     point(1, FIRST)
