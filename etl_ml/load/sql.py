@@ -89,7 +89,7 @@ def engine_of(destination: SqlDestination) -> tuple[Engine, Write]:
     else:
         from etl_ml.load.sqlite import write
 
-        driver, options = "pysqlite", {"timeout": 60.0}
+        driver, options = "pysqlite", {} if "timeout" in url.query else {"timeout": 60.0}
     if "+" not in url.drivername:
         url = url.set(drivername=f"{name}+{driver}")
     try:

@@ -36,13 +36,13 @@ def untouched(what: str, about: object) -> None:
     """No fault."""
 
 
-def write(lake: Lake, value: int) -> Version:
+def write(lake: Lake, value: int, pipeline: str = "p") -> Version:
     rows = pl.LazyFrame({"_etl_ml_row": [str(value)], "x": [value]})
-    return lake.write("p", "a", Contents(rows, {"x.json": {"x": value}}))
+    return lake.write(pipeline, "a", Contents(rows, {"x.json": {"x": value}}))
 
 
-def value_of(lake: Lake, version: str) -> int:
-    found = lake.open("p", "a", version)
+def value_of(lake: Lake, version: str, pipeline: str = "p") -> int:
+    found = lake.open(pipeline, "a", version)
     (value,) = found.table.to_polars()["x"]
     assert found.read("x.json") == {"x": value}
     return int(value)
@@ -109,30 +109,39 @@ def test_a_store_that_stays_away_is_an_error_that_names_the_object_within_a_boun
     proxied: tuple[Lake, Proxy | WireProxy], kind: Any
 ) -> None:
     lake, proxy = proxied
-    write(lake, 1)
     is_mongodb = isinstance(proxy, WireProxy)
-    parts = {
-        "claim.json": "claim.json",
-        "lake.commits" if is_mongodb else "_delta_log": "p/tables/a",
-        "x.json": "x.json",
-        "manifest.json": "manifest.json",
+    parts = {  # of each pipeline one part fails, and is named
+        "p": ("claim.json", "claim.json"),
+        "q": ("lake.commits" if is_mongodb else "_delta_log", "q/tables/a"),
+        "r": ("x.json", "x.json"),
+        "s": ("manifest.json", "manifest.json"),
     }
-    for part, named in parts.items():
+    for pipeline in parts:
+        write(lake, 1, pipeline)
 
-        def fault(what: str, about: object, part: str = part) -> Any:
-            writes = what in ("PUT", "insert", "findAndModify")
-            return kind if writes and part in str(about) else None
+    def fault(what: str, about: object) -> Any:
+        writes = what in ("PUT", "insert", "findAndModify")
+        said = str(about)
+        fails = any(f"{p}/" in said and part in said for p, (part, _) in parts.items())
+        return kind if writes and fails else None
 
-        proxy.fault = fault
-        start = time.monotonic()
+    def refusal(pipeline: str) -> str:
         with pytest.raises(Unreachable) as caught:
-            write(lake, 2)
-        assert time.monotonic() - start < 75
-        assert named in str(caught.value)
-        assert lake.url in str(caught.value)
+            write(lake, 2, pipeline)
+        return str(caught.value)
+
+    proxy.fault = fault
+    start = time.monotonic()
+    with ThreadPoolExecutor(len(parts)) as pool:
+        told = dict(zip(parts, pool.map(refusal, parts), strict=True))
+    assert time.monotonic() - start < 75
+    for pipeline, (_, named) in parts.items():
+        assert named in told[pipeline]
+        assert lake.url in told[pipeline]
     proxy.fault = untouched
-    assert lake.versions("p", "a") == ["0000000001"]
-    assert value_of(lake, write(lake, 3).version) == 3
+    for pipeline in parts:
+        assert lake.versions(pipeline, "a") == ["0000000001"]
+        assert value_of(lake, write(lake, 3, pipeline).version, pipeline) == 3
 
 
 def test_a_stall_of_half_a_minute_is_waited_for(
