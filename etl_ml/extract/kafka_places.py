@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from etl_ml.extract.kafka_client import KafkaClient, Partition
 from etl_ml.extract.source_error import SourceError
 from etl_ml.spec.stream import KafkaSource
+
+_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds
 
 
 class Span:
@@ -33,6 +36,12 @@ class Span:
     ) -> Span:
         low, end = client.earliest(client.partitions), client.latest(client.partitions)
         known = places((state or {}).get("position", {}))
+        for wait in _WAITS:
+            if all(place <= end.get(where, place) for where, place in known.items()):
+                break
+            # A leader that has just come back may not know yet how far its followers are.
+            time.sleep(wait)
+            end = client.latest(client.partitions)
         if state is not None:
             began = places(state["began"])
             _check_same(source, client, state)

@@ -76,7 +76,7 @@ class GcsTarget(_Folder):
     """A prefix in a bucket of Google Cloud Storage."""
 
     type: Literal["gcs"]
-    url: str = Field(pattern=r"^gs://[^/:@?#]+(/.*)?$", description="gs://bucket/prefix")
+    url: str = Field(pattern=r"^gs://[^/:@?#]+(/.*)?$", examples=["gs://bucket/prefix"])
     project: str | None = Field(None, description="By default that of the credentials.")
     endpoint: str | None = Field(None, description="For an emulator or a private endpoint.")
 
@@ -86,30 +86,41 @@ class SageMakerTarget(_Folder):
 
     type: Literal["sagemaker"]
     url: str = Field(
-        pattern=r"^s3://[^/:@?#]+(/.*)?$", description="s3://bucket/prefix, for the model data."
+        pattern=r"^s3://[^/:@?#]+(/.*)?$",
+        examples=["s3://bucket/prefix"],
+        description="For the model data.",
     )
     image: str = Field(
         min_length=1,
         max_length=255,
         pattern=r"^\S+$",
+        examples=["123456789012.dkr.ecr.eu-west-1.amazonaws.com/etl-ml-serve:1"],
         description="In ECR, of a container that runs `etl-ml serve`.",
     )
     role_arn: str = Field(
         pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$",
+        examples=["arn:aws:iam::123456789012:role/sagemaker"],
         description="What the container runs as: it reads the model data and pulls the image.",
     )
     endpoint_name: str | None = Field(
         None,
         max_length=63,
         pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
+        examples=["churn-eu"],
         description="By default the pipeline's name.",
     )
-    instance_type: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    instance_type: str = Field(
+        "ml.m5.large",
+        pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$",
+        examples=["ml.m5.large"],
+        description="Of the endpoint's machines.",
+    )
     instance_count: int = Field(1, ge=1, le=100)
     variant: str = Field(
         "AllTraffic",
         max_length=63,
         pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
+        examples=["AllTraffic"],
         description="Name of the production variant.",
     )
     environment: dict[str, str] = Field(
@@ -147,17 +158,35 @@ class AzureMlTarget(_Folder):
     type: Literal["azure_ml"]
     url: str = Field(
         pattern=r"^az://[^/:@?#]+(/.*)?$",
-        description="az://container/prefix, for the model data: the container of `datastore`.",
+        examples=["az://container/prefix"],
+        description="For the model data, in the container of `datastore`.",
     )
     datastore: str = Field(
         "workspaceblobstore", min_length=1, description="Of the workspace, over url's container."
     )
-    subscription_id: str = Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
-    resource_group: str = Field(min_length=1, max_length=90, pattern=r"^[\w.()-]+$")
-    workspace: str = Field(min_length=3, max_length=33, pattern=r"^[\w-]+$")
+    subscription_id: str = Field(
+        pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        examples=["00000000-0000-0000-0000-000000000000"],
+        description="Of the Azure subscription.",
+    )
+    resource_group: str = Field(
+        min_length=1,
+        max_length=90,
+        pattern=r"^[\w.()-]+$",
+        examples=["ml-production"],
+        description="That the workspace is in.",
+    )
+    workspace: str = Field(
+        min_length=3,
+        max_length=33,
+        pattern=r"^[\w-]+$",
+        examples=["churn-models"],
+        description="Of Azure Machine Learning.",
+    )
     image: str = Field(
         min_length=1,
         pattern=r"^\S+$",
+        examples=["models.azurecr.io/etl-ml-serve:1"],
         description="In the workspace's registry, of a container that runs `etl-ml serve`.",
     )
     endpoint_name: str | None = Field(
@@ -165,9 +194,15 @@ class AzureMlTarget(_Folder):
         min_length=3,
         max_length=32,
         pattern=r"^[a-zA-Z](-*[a-zA-Z0-9])+$",
+        examples=["churn-eu"],
         description="By default the pipeline's name; one of its kind in the Azure region.",
     )
-    instance_type: str = Field("Standard_DS3_v2", pattern=r"^Standard_\w+$")
+    instance_type: str = Field(
+        "Standard_DS3_v2",
+        pattern=r"^Standard_\w+$",
+        examples=["Standard_DS3_v2"],
+        description="Of the deployment's machines.",
+    )
     instance_count: int = Field(1, ge=1, le=50)
     concurrent_requests: int = Field(100, ge=1, description="That one instance works on at once.")
     port: int = Field(8080, ge=1, le=65_535, description="That the container listens on.")

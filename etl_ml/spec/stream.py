@@ -70,7 +70,11 @@ class Stream(SourceSection):
 class SchemaRegistry(Section):
     """A registry that speaks Confluent's REST interface."""
 
-    url: str = Field(pattern=r"^https?://[^\s@]+$", description="Without user and password.")
+    url: str = Field(
+        pattern=r"^https?://[^\s@]+$",
+        examples=["https://registry.example:8081"],
+        description="Without user and password.",
+    )
     user: str | None = None
     password: SecretStr | None = None
 
@@ -93,7 +97,9 @@ class KafkaSecurity(Section):
     key: SecretStr | None = Field(None, description="The certificate's private key.")
     key_password: SecretStr | None = None
     options: dict[Annotated[str, Field(pattern=r"^(sasl|ssl|https)\.")], SecretStr] = Field(
-        {}, description="More of librdkafka's settings: sasl.…, ssl.…, https.…"
+        {},
+        examples=["ssl.cipher.suites"],
+        description="More of librdkafka's settings: sasl.…, ssl.…, https.…",
     )
 
     @field_validator("protocol", "mechanism", mode="before")
@@ -122,7 +128,9 @@ class KafkaSource(Stream):
     bootstrap_servers: tuple[str, ...] = Field(
         min_length=1, description="host:port of one or more brokers: a list, or text with commas."
     )
-    topics: tuple[Annotated[str, Field(pattern=_TOPIC)], ...] = Field(min_length=1)
+    topics: tuple[Annotated[str, Field(pattern=_TOPIC)], ...] = Field(
+        min_length=1, examples=["orders"], description="All of one contract."
+    )
     group: str | None = Field(
         None,
         min_length=1,

@@ -334,11 +334,11 @@ def test_a_store_that_may_only_be_read_is_told_before_any_work(
 def test_a_server_that_dies_in_the_middle_of_a_push_is_healed_when_it_is_back(
     request: pytest.FixtureRequest, ready: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = place("azure_blob", request, tmp_path, monkeypatch)
+    there = place("s3", request, tmp_path, monkeypatch)
     retries = {"max_retries": 1, "retry_timeout": timedelta(seconds=2)}
     monkeypatch.setattr("etl_ml.lake.stores._RETRIES", retries)
     serve_first(ready, there)
-    server = request.getfixturevalue("azurite")
+    server = request.getfixturevalue("s3")
     target = there.target()
     upload = target.upload
 

@@ -306,7 +306,7 @@ def test_what_cannot_heal_is_named_at_once(mariadb: MariaDB, run: Any) -> None:
     nobody = good.replace("reader", "nobody")
     assert "may not read" in refused(f"{nobody}/test").what
     assert refused(f"{good}/test", table="nubmers").close == "numbers"
-    assert refused(f"{good}/test", table="numbers", partition_column="Id2").close is None
+    assert refused(f"{good}/test", table="numbers", partition_column="Id2").close == "id"
     assert refused(f"{good}/test", table="numbers", partition_column="haf").close == "half"
     assert "no such column" in refused(f"{good}/test", query="SELECT nope FROM numbers").what
     assert "understand" in refused(f"{good}/test", query="SELECT FROM WHERE").what

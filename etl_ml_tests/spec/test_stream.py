@@ -72,7 +72,7 @@ def test_a_stream_is_incremental_by_nature_and_known_by_its_places(source: Any) 
         ({"bootstrap_servers": "PLAINTEXT://a:9092"}, "host:port"),
         ({"bootstrap_servers": "lake:hidden-secret@a:9092"}, "host:port"),
         ({"format": "avro"}, "needs schema_registry"),
-        ({"format": "protobuf"}, "'json' or 'avro'"),
+        ({"format": "protobuf"}, "json, avro"),
         ({"max_rows": 0}, "greater than or equal to 1"),
         ({"max_seconds": 0}, "greater than 0"),
         ({"schema_registry": {"url": "http://r", "user": "u"}}, "give both or none"),
