@@ -11,7 +11,7 @@ PYTHON ?=
 PORT ?= 3000
 # make test TESTS=etl_ml_tests/lake PYTEST_FLAGS=-x
 TESTS ?=
-PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile
+PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=25
 # make lock LOCK_FLAGS=--upgrade
 LOCK_FLAGS ?=
 

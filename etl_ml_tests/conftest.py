@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,34 @@ from etl_ml.spec import Pipeline, parse
 from etl_ml_tests.project import ATTRIBUTES, Project, attributes
 from etl_ml_tests.servers.fixtures import *  # noqa: F403
 
+_LONGEST = (
+    "test_daemon.py",
+    "test_sensors.py",
+    "test_policies.py",
+    "test_deployment.py",
+    "test_alerts.py",
+    "test_init.py",
+    "test_faults.py",
+    "test_targets.py",
+    "test_docs.py",
+    "test_damage.py",
+    "test_executor.py",
+    "test_writers.py",
+    "test_openapi.py",
+)
 PHISHING = Path(etl_ml.__file__).parent / "defs" / "phishing"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half of the time a test waits for a server, or for a process that it has started."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, or everybody waits for it in the end."""
+    items.sort(
+        key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else 99
+    )
 
 
 @pytest.fixture(autouse=True)
