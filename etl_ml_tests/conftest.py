@@ -33,6 +33,7 @@ _LONGEST = (
 PHISHING = Path(etl_ml.__file__).parent / "defs" / "phishing"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Half of the time a test waits for a server, or for a process that it has started."""
     return 2 * (os.cpu_count() or 1)

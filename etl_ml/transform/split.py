@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -207,12 +208,14 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
         "train": len(np.unique(sides.units[sides.train])),
         "test": len(np.unique(sides.units[sides.test])),
     }
-    grouped = sides.unit == "group"
-    named, least = ("groups", _LEAST_GROUPS) if grouped else ("different rows", _LEAST_UNITS)
+    kind, least = ("group", _LEAST_GROUPS) if sides.unit == "group" else ("row", _LEAST_UNITS)
+    named = f"{'different ' if kind == 'row' else ''}{kind}s"
+    trained = "1 " + named[:-1] if counts["train"] == 1 else f"{counts['train']} {named}"
     seen = (
-        f"{len(sides.test)} rows, {counts['train']} {named} train, {counts['test']} test; "
+        f"{len(sides.test)} rows, {trained} train, {counts['test']} test; "
         f"test share {share:.1%} of rows"
     )
+    _varies(sides, pipeline, sum(counts.values()))
     if sides.left_out is not None and sides.left_out.any():
         seen += f"; {int(sides.left_out.sum())} later rows repeat training rows and are left out"
     if min(counts.values()) < least:
@@ -220,7 +223,7 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
             f"{pipeline.name}: a side of the split has fewer than {least} {named}.",
             seen=seen,
             where="split",
-            fix=_advice(sides, pipeline),
+            fix=_room(pipeline, sum(counts.values()), least, named) + _apart(sides, pipeline),
         )
     if not 0.5 * wanted <= share <= 1.5 * wanted:
         repeated = sum(counts.values()) < len(sides.test)
@@ -246,6 +249,35 @@ def _fair(sides: Sides, target: pl.Series, pipeline: Pipeline) -> None:
             )
 
 
+def _varies(sides: Sides, pipeline: Pipeline, units: int) -> None:
+    """Where all is alike there are no sides, however many rows there are."""
+    rows, column = len(sides.test), pipeline.split.column
+    if sides.order is not None and len(sides.order) and sides.order.min() == sides.order.max():
+        raise SplitError(
+            f"{pipeline.name}: {column} is the same in all {rows} rows, so that none is later.",
+            seen=f"{column} {sides.boundary}",
+            where="split.column",
+            fix="name a column whose times differ, or set split.strategy: hash",
+        )
+    if sides.unit == "features" and units == 1:
+        raise SplitError(
+            f"{pipeline.name}: no feature varies: all {rows} rows are alike.",
+            where="split",
+            fix="give it features that tell rows apart; see contract.columns and "
+            "features.exclude",
+        )
+
+
+def _room(pipeline: Pipeline, units: int, least: int, named: str) -> str:
+    """What gives both sides enough."""
+    needed = 2 * least
+    if units < needed:
+        return f"give it more rows: the sides need {needed} {named} together, and there are {units}"
+    size = math.ceil(20 * max((least + 1) / units, min(pipeline.split.test_size, 0.5))) / 20
+    advice = f"give it more rows, or set split.test_size: {min(size, 0.5):g}"
+    return advice + (" and split.strategy: stratified" if pipeline.split.strategy == "hash" else "")
+
+
 def _advice(sides: Sides, pipeline: Pipeline) -> str:
     strategy = pipeline.split.strategy
     advice = "give it more rows, or another split.test_size" + (
@@ -253,17 +285,22 @@ def _advice(sides: Sides, pipeline: Pipeline) -> str:
     )
     if strategy == "hash":
         advice += ", or split.strategy: stratified"
+    return advice + _apart(sides, pipeline)
+
+
+def _apart(sides: Sides, pipeline: Pipeline) -> str:
+    """What to do where equal rows are kept together and should not be."""
     if sides.unit == "features":
-        advice += (
+        return (
             "; where equal rows are different cases, name contract.primary_key and set "
             "split.keep_duplicates_together: false"
         )
-    elif strategy == "group" and pipeline.split.keep_duplicates_together:
-        advice += (
+    if pipeline.split.strategy == "group" and pipeline.split.keep_duplicates_together:
+        return (
             "; groups that share a feature row go together: where equal rows are different cases, "
             "set split.keep_duplicates_together: false"
         )
-    return advice
+    return ""
 
 
 def shuffled(units: Array, seed: int) -> tuple[Array, int]:

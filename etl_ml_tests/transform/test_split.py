@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -155,6 +157,51 @@ def test_too_few_different_rows_on_a_side_are_refused_with_figures() -> None:
         split(rows, make_pipeline())
     assert "fewer than 30 different rows" in refused.value.what
     assert f"120 rows, {120 - test} different rows train, {test} test" in (refused.value.seen or "")
+
+
+@pytest.mark.parametrize("count", [62, 80, 100, 140])
+def test_what_a_refusal_advises_is_taken(count: int) -> None:
+    rows = loans(count)
+    with pytest.raises(SplitError) as refused:
+        split(rows, make_pipeline(split={"test_size": 0.1}))
+    advice = refused.value.fix or ""
+    assert "split.strategy: stratified" in advice
+    size = re.search(r"split.test_size: (0\.\d+)", advice)
+    assert size
+    split(rows, make_pipeline(split={"strategy": "stratified", "test_size": float(size[1])}))
+
+
+def test_too_few_rows_for_any_split_are_told_with_how_many_it_takes() -> None:
+    with pytest.raises(SplitError) as refused:
+        split(loans(12), make_pipeline())
+    assert "the sides need 60 different rows together, and there are 12" in str(refused.value)
+
+
+def test_rows_that_are_all_alike_or_of_one_time_are_told_as_that() -> None:
+    alike = pl.concat([loans(1)] * 200).with_columns(pl.Series("defaulted", [0, 1] * 100))
+    with pytest.raises(SplitError, match="no feature varies: all 200 rows are alike"):
+        split(alike, make_pipeline())
+    timed = make_pipeline(split={"strategy": "time", "column": "opened"})
+    rows = loans(200).with_columns(opened=pl.lit(date(2024, 1, 1)))
+    with pytest.raises(SplitError, match="opened is the same in all 200 rows") as refused:
+        split(rows, timed)
+    assert "split.strategy: hash" in (refused.value.fix or "")
+
+
+def test_few_groups_are_told_what_gives_both_sides_enough() -> None:
+    columns = {"shop": {"type": "string"}, **_without_allowed()}
+    pipeline = make_pipeline(
+        contract={"columns": columns}, split={"strategy": "group", "column": "shop"}
+    )
+    rows = loans(600).with_columns(pl.Series("shop", [f"s{n // 60}" for n in range(600)]))
+    with pytest.raises(SplitError) as refused:
+        split(rows, pipeline)
+    assert "8 groups train, 2 test" in (refused.value.seen or "")
+    assert "set split.test_size: 0.5" in (refused.value.fix or "")
+    with pytest.raises(SplitError) as refused:
+        split(rows.filter(pl.col("shop").is_in(["s0", "s1"])), pipeline)
+    assert "1 group train, 1 test" in (refused.value.seen or "")
+    assert "need 10 groups together, and there are 2" in (refused.value.fix or "")
 
 
 def test_a_test_share_that_is_off_by_half_is_refused_with_figures() -> None:
