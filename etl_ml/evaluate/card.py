@@ -193,8 +193,18 @@ def _metrics(report: Mapping[str, Any]) -> list[str]:
         "",
         f"Cross-validation promised {overfit['metric']} {overfit['cross_validated']:.4f}; the "
         f"difference is {overfit['difference']:+.4f}, positive where the test rows are worse.",
+        *_baseline(report),
         "",
     ]
+
+
+def _baseline(report: Mapping[str, Any]) -> Iterator[str]:
+    found = report["baseline"]
+    if found["value"] is None:
+        return
+    yield f"Answering every row alike reaches {found['value']:.4f} at best" + (
+        "." if found["beaten"] else ": **the model is not surely better than that.**"
+    )
 
 
 def _slices(report: Mapping[str, Any]) -> Iterator[str]:
@@ -265,8 +275,9 @@ def _metric_row(name: str, found: Mapping[str, float], gates: Mapping[str, Any])
 
 
 def _cell(text: str) -> str:
-    """Text in a table's cell: a bar would end it."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+    """Text in a table's cell, which a bar would end; what data say is no markup."""
+    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain.replace("|", "\\|").replace("\n", " ")
 
 
 def _champion(champion: Mapping[str, Any] | None) -> str:

@@ -17,7 +17,15 @@ from etl_ml.lake import Version
 from etl_ml.spec.pipeline import Pipeline
 from etl_ml.spec.training import METRICS
 from etl_ml.train import load_model
-from etl_ml.train.metrics import Scores, answers_of, bootstrap, scores_of, sign_of, within
+from etl_ml.train.metrics import (
+    AnyScores,
+    Scores,
+    answers_of,
+    bootstrap,
+    scores_of,
+    sign_of,
+    within,
+)
 from etl_ml.transform import rows_of
 
 Array = np.ndarray[Any, Any]
@@ -88,6 +96,7 @@ def evaluate(
         }
         for name, limit in wanted.gates.items()
     }
+    baseline = _baseline(known, scores, metric, measured[metric])
     trained = known.value(metric)
     overfit = _overfit(
         winner["mean"], measured[metric]["value"], trained, metric, wanted.max_overfit
@@ -124,6 +133,7 @@ def evaluate(
         "confusion_matrix": scores.confusion()[0].astype(int).tolist()
         if isinstance(scores, Scores)
         else None,
+        "baseline": baseline,
         "importance": importance,
         "gates": gates,
         "overfit": overfit,
@@ -136,6 +146,31 @@ def evaluate(
     notes = arrays.read("preprocessing_report.json")
     pictures = draw(scores, model.classes, importance, metric)
     return Evaluation(report, model_card(report, pipeline, lineage, notes), pictures)
+
+
+def _baseline(
+    known: AnyScores, scores: AnyScores, metric: str, measured: Mapping[str, float]
+) -> dict[str, Any]:
+    """The best that is reached by answering every row alike: by what training knew of the target.
+
+    That is its mean; of classes their shares, or one of them, as scikit-learn's dummies answer
+    with `strategy="prior"` and `"constant"`. `beaten` where the model's whole interval is better;
+    None where nothing can be said.
+    """
+    count, sign = len(scores.target), sign_of(metric)
+    alike = [np.full(count, known.target.mean())]
+    if isinstance(scores, Scores):
+        shares = np.bincount(known.target, minlength=scores.classes) / len(known.target)
+        alike = [np.tile(row, (count, 1)) for row in (shares, *np.eye(scores.classes))]
+    reached = [sign * scores_of(scores.target, answers).value(metric) for answers in alike]
+    best = max((value for value in reached if not np.isnan(value)), default=np.nan)
+    worst = min(sign * measured["low"], sign * measured["high"])
+    told = not np.isnan([best, worst]).any()
+    return {
+        "metric": metric,
+        "value": float(sign * best) if told else None,
+        "beaten": bool(worst > best) if told else None,
+    }
 
 
 def _overfit(

@@ -197,6 +197,10 @@ def evaluation_results(checks: Checks, report: Mapping[str, Any]) -> Iterator[dg
     ]
     shown = {"gates": dg.MetadataValue.table(records)} if records else None
     told = told or (f"{len(gates)} gates are passed." if gates else "No gate is set.")
+    if report["baseline"]["beaten"] is False:
+        base = report["baseline"]
+        told = f"{told.rstrip('.')}. Answering every row alike reaches {base['metric']} "
+        told += f"{base['value']:.4f} at best: the model is not surely better."
     yield from checks.result("gates", not missed, told, warn=True, metadata=shown)
     yield from checks.result(
         "overfit",

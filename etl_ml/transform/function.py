@@ -106,7 +106,8 @@ def _called(function: Function, name: str, frame: pl.DataFrame, sensitive: bool)
     except Exception as error:
         # The function is the user's, and may raise anything.
         missing = isinstance(error, KeyError | AttributeError)
-        told = "" if sensitive and not missing else f": {bounded(str(error), 200)}"
+        said = error.args[0] if isinstance(error, KeyError) and error.args else error
+        told = "" if sensitive and not missing else f": {bounded(str(said), 200)}"
         raise FeatureFunctionError(
             f"features.function {name!r} failed: {type(error).__name__}{told}."
             + (" The target is no feature, and is not there." if missing else ""),
@@ -121,21 +122,30 @@ def _called(function: Function, name: str, frame: pl.DataFrame, sensitive: bool)
     if not found.index.equals(given.index):
         _broken(name, "returned the rows in another order, or with another index")
     if not len(found.columns):
-        _broken(name, "returned no column")
+        _broken(name, "returned no column", "return the columns that the model learns from")
     if not found.columns.is_unique:
-        _broken(name, f"returned two columns {found.columns[found.columns.duplicated()][0]!r}")
+        twice = found.columns[found.columns.duplicated()][0]
+        _broken(name, f"returned two columns {twice!r}", "rename one of them")
     try:
-        return pl.from_pandas(found.rename(columns=str))
+        made = pl.from_pandas(found.rename(columns=str))
     except (TypeError, ValueError, NotImplementedError):
         mixed = [str(c) for c in found.columns if found[c].dtype == object]
-        _broken(name, f"returned values of several types in one of the columns {listed(mixed)}")
+        told = f"returned values of several types in one of the columns {listed(mixed)}"
+        _broken(name, told, "return numbers, text, dates or booleans, of one type a column")
+    for column in made.select(pl.selectors.float()):
+        if column.is_infinite().any():
+            told = f"returned infinite values in column {column.name!r}"
+            _broken(name, told, "return NaN where there is no number, as after a division by 0")
+    return made
 
 
-def _broken(name: str, how: str) -> NoReturn:
+def _broken(
+    name: str,
+    how: str,
+    fix: str = "return a frame with a row for each row that was given, in the same order",
+) -> NoReturn:
     raise FeatureFunctionError(
-        f"features.function {name!r} {how}.",
-        where="features.function",
-        fix="return a frame with a row for each row that was given, in the same order",
+        f"features.function {name!r} {how}.", where="features.function", fix=fix
     )
 
 

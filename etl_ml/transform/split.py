@@ -263,8 +263,7 @@ def _varies(sides: Sides, pipeline: Pipeline, units: int) -> None:
         raise SplitError(
             f"{pipeline.name}: no feature varies: all {rows} rows are alike.",
             where="split",
-            fix="give it features that tell rows apart; see contract.columns and "
-            "features.exclude",
+            fix="give it features that tell rows apart; see contract.columns and features.exclude",
         )
 
 

@@ -66,8 +66,10 @@ def _monotone(values: Array, target: Array) -> str | None:
         return "it equals the target"
     order = np.lexsort((target, values))
     steps = np.diff(target[order])
-    if (steps >= 0).all() or (np.diff(target[np.lexsort((-target, values))]) <= 0).all():
+    if (steps >= 0).all():
         return "it rises and falls with the target"
+    if (np.diff(target[np.lexsort((-target, values))]) <= 0).all():
+        return "it falls where the target rises"
     return None
 
 

@@ -140,6 +140,9 @@ def transform(
     arrays.problems.update(_problems(arrays, train, test, pipeline))
     if found := give_away(train, features, train_target, classes=len(classes)):
         told = "; ".join(f"{name}: {how}" for name, how in found.items())
+        for name, how in found.items():
+            noted = arrays.notes.setdefault(name, {}).setdefault("notes", [])
+            noted.append(f"gives the target away: {how}")
         arrays.warnings["no_leakage"] = (
             f"{target} can be read off {listed(found)}: {told}. Is it known before the target is? "
             "If not, add it to features.exclude."

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from matplotlib.image import imread
 from sklearn import metrics as sk
+from sklearn.dummy import DummyClassifier
 
 from etl_ml.evaluate import Evaluation, evaluate
 from etl_ml.evaluate.card import model_card
@@ -90,6 +91,34 @@ def test_the_report_has_the_keys_that_are_promised(demo: Project) -> None:
     for gate in report["gates"].values():
         assert set(gate) == {"limit", "value", "passed"}
     assert (report["champion"], report["deployable"], report["reasons"]) == (None, True, [])
+
+
+def test_the_baseline_is_that_of_scikit_learns_dummy(demo: Project) -> None:
+    report = demo.lake.read("phishing", "model_evaluation", "evaluation_report.json")
+    arrays = demo.lake.open("phishing", "transformed_arrays")
+    features, target = (arrays.read(f"train_{part}.npy") for part in ("features", "target"))
+    asked, expected = (arrays.read(f"test_{part}.npy") for part in ("features", "target"))
+    dummies = [DummyClassifier(strategy="constant", constant=label) for label in (0, 1)]
+    reached = [sk.f1_score(expected, d.fit(features, target).predict(asked)) for d in dummies]
+    assert report["baseline"]["value"] == pytest.approx(max(reached))
+    assert report["baseline"]["beaten"] is True
+    card = demo.lake.read("phishing", "model_evaluation", "model_card.md")
+    assert f"Answering every row alike reaches {max(reached):.4f} at best." in card
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_model_that_learned_nothing_does_not_beat_the_baseline(lake: Lake, task: str) -> None:
+    rows = loans().with_columns(
+        pl.Series("defaulted", np.random.default_rng(5).integers(0, 2, 600))
+    )
+    contract = {"columns": ATTRIBUTES["contract"]["columns"] | {"defaulted": {"type": "integer"}}}
+    pipeline = make_pipeline(target={"task": task}, contract=contract)
+    made = fit(lake, pipeline, prepare(lake, pipeline, rows))
+    found = evaluate(
+        made["trained_model"], made["transformed_arrays"], made["clean_data"], pipeline
+    )
+    assert found.report["baseline"]["beaten"] is False
+    assert "not surely better" in found.card
 
 
 def test_the_demos_metrics_are_scikit_learns_on_its_stored_arrays(demo: Project) -> None:
@@ -331,10 +360,14 @@ def test_a_card_shows_what_is_gated_in_each_slice_and_says_limits_in_words() -> 
         "slices": {"country": {"D|E": {"rows": 40, "metrics": measured, "gates": gate}}},
         "champion": None,
         "importance": [],
+        "baseline": {"metric": "f1", "value": 0.85, "beaten": False},
     }
     card = model_card(report, make_pipeline(), {})
     assert "| country | rows | roc_auc | f1 |" in card
     assert "| D\\|E | 40 |" in card
+    assert "reaches 0.8500 at best: **the model is not surely better than that.**" in card
+    report["slices"] = {"country": {"<img src=x>": report["slices"]["country"]["D|E"]}}
+    assert "| &lt;img src=x&gt; | 40 |" in model_card(report, make_pipeline(), {})
     assert "| income | float | at least 0.0 |" in card
     assert "learning_rate=0.01218)" in card
     page = card_html(card.replace("D\\|E", "<script>"), {"roc.png": b"png"})

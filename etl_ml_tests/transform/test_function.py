@@ -82,3 +82,13 @@ def test_a_function_of_each_row_is_taken(
 ) -> None:
     found = call_function(named(ROW_BY_ROW[kind]), rows().head(count), check=True)
     assert len(found) == count
+
+
+def test_infinite_values_are_the_functions_fault_and_told_as_that(
+    named: Callable[[Make], str],
+) -> None:
+    name = named(lambda x: x.assign(z=1 / (x.m - 3)))
+    with pytest.raises(FeatureFunctionError, match="infinite values in column 'z'") as caught:
+        call_function(name, rows())
+    assert name in str(caught.value)
+    assert "return NaN" in (caught.value.fix or "")
