@@ -35,6 +35,7 @@ def serve_model(what: str | None, **options: Any) -> None:
         ) from None
     # Before Polars is imported: requests run side by side, and each has one thread.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    from etl_ml.monitor.traffic import LiveTraffic
     from etl_ml.serve.server import serve
 
-    serve(what, settings)
+    serve(what, settings, [LiveTraffic] if settings.live else [])

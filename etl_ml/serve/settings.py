@@ -27,6 +27,7 @@ class Settings(Section):
     )
     token: SecretStr | None = Field(None, min_length=16, description="A bearer token.")
     shadow: str | None = Field(None, description="A version that is asked too, and not answered.")
+    live: bool = Field(True, description="Count how rows and answers are, and how far they drift.")
     access_log: bool = Field(False, description="A line a request.")
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,17 @@ def test_an_observer_sees_what_was_answered_and_nothing_else(
         process.wait(30)
     told = [json.loads(line) for line in (tmp_path / "watched").read_text().splitlines()]
     assert told == [[[30, 70], answers["predictions"], "0000000002", [2, 2]], *["closed"] * workers]
+
+
+def test_the_command_tells_how_far_live_rows_are_from_those_of_training(
+    service: Serving, loans_lake: Path
+) -> None:
+    before = service.metric("etl_ml_live_rows_total", version="0000000002")
+    old = [GOOD | {"age": 80 + n % 10} for n in range(1000)]
+    assert service.post({"rows": old}).status == 200
+    end = time.monotonic() + 60
+    while (drift := service.metric("etl_ml_live_drift_effect", column="age")) < 0.5:
+        assert time.monotonic() < end, drift
+        time.sleep(0.2)
+    after = service.metric("etl_ml_live_rows_total", version="0000000002")
+    assert after - before == len(old)
