@@ -14,10 +14,14 @@ import yaml
 
 from etl_ml.spec import parse
 from etl_ml.spec.template import Environment, rendered
+from etl_ml_tests.conftest import make_pipeline
+from etl_ml_tests.project import ATTRIBUTES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.S | re.M)
+# Of a pipeline's sections those that name no column of the contract.
+_SECTIONS = {"automation", "partitions", "training", "deployment", "lake", "resources"}
 # What the Makefile runs, without the installation into an environment that is this one.
 _DEMO = "dagster asset materialize -m etl_ml.definitions --select group:phishing"
 
@@ -105,6 +109,27 @@ def test_every_whole_pipeline_in_the_documentation_is_one(page: Path) -> None:
         if isinstance(document, dict) and document.get("type") == "etl_ml.TabularPipeline":
             scope = {"env": Environment()}
             parse(rendered(document["attributes"], scope, file=page.name), file=page.name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_section_in_the_documentation_is_one(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in re.findall(r"env\.(\w+)", page.read_text()):
+        scheme = next((s for s in ("mongodb", "sql") if s in name.lower()), "https")
+        scheme = "mysql" if scheme == "sql" else scheme
+        monkeypatch.setenv(name, f"{scheme}://example.org/x")
+    for text in blocks(page, "yaml"):
+        document = yaml.safe_load(text)
+        if isinstance(document, dict) and document.keys() <= _SECTIONS:
+            scope = {"env": Environment()}
+            given = rendered(document, scope, file=page.name)
+            if "partitions" in given:
+                day = {given["partitions"]["column"]: {"type": "date"}}
+                given["contract"] = {"columns": ATTRIBUTES["contract"]["columns"] | day}
+                given["source"] = {"type": "mongodb", "database": "d", "collection": "c"}
+                given["source"] |= {"uri": "mongodb://localhost"}
+            make_pipeline(**given)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

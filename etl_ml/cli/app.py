@@ -256,9 +256,7 @@ def serve(
     unknown_columns: Annotated[
         str | None, _option("fail, or drop what the contract does not know.", "UNKNOWN_COLUMNS")
     ] = None,
-    live: Annotated[
-        bool | None, _option("Tell how far live rows drift; it does.", "LIVE")
-    ] = None,
+    live: Annotated[bool | None, _option("Tell how far live rows drift; it does.", "LIVE")] = None,
     access_log: Annotated[bool | None, _option("A line a request.", "ACCESS_LOG")] = None,
 ) -> None:
     """Serve the champion over HTTP, and each one that follows it.

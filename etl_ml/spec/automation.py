@@ -2,7 +2,8 @@
 
 import math
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -72,6 +73,14 @@ class _Alert(Section):
     every_seconds: int = Field(
         3600, ge=0, description="The same is told again only after this long."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_word(cls, given: Any) -> Any:
+        """A bare `on` is true in YAML 1.1, which Dagster reads."""
+        if not isinstance(given, Mapping):
+            return given
+        return {"on" if key is True else key: value for key, value in given.items()}
 
 
 class SlackAlert(_Alert):

@@ -24,7 +24,7 @@ from etl_ml.lake.mongodb import MongoBackend
 from etl_ml.spec import EtlMlError
 
 ROWS = pl.LazyFrame({"_etl_ml_row": [f"{n}" for n in range(500)], "x": range(500)})
-VALUES = np.arange(2_000_000)
+VALUES = np.arange(200_000)
 FILES = {"x.json": {"x": 1}, "x.npy": VALUES, "x.md": "text"}
 
 

@@ -59,7 +59,7 @@ def clock() -> Iterator[Clock]:
 
 @pytest.fixture
 def source(mongodb: MongoDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[Documents]:
-    monkeypatch.setenv("LOANS_URI", mongodb.uri)
+    monkeypatch.setenv("LOANS_URI", f"{mongodb.uri}/?serverSelectionTimeoutMS=1000")
     with collection(mongodb) as there:
         yield there
 

@@ -36,7 +36,7 @@ def phishing(demo: Project) -> Iterator[Serving]:
 
 def fuzzed(service: Serving, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).parent / "schemathesis", "run", "--checks", "all"]
-    command += [f"http://127.0.0.1:{service.port}/openapi.json", "--seed", "1", "-n", "40"]
+    command += [f"http://127.0.0.1:{service.port}/openapi.json", "--seed", "1", "-n", "20"]
     return subprocess.run(
         [*map(str, command), "--no-color", *arguments],
         cwd=folder,

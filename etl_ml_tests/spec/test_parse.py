@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from pydantic.fields import FieldInfo
 
 from etl_ml.spec import InvalidPipeline, parse
@@ -345,3 +346,12 @@ def test_an_error_crosses_a_process_boundary_whole() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is InvalidPipeline
     assert str(again) == str(error)
+
+
+def test_on_is_a_word_and_not_true() -> None:
+    document = yaml.safe_load("alerts: [{type: slack, url: 'https://x', on: [drift]}]")
+    assert True in document["alerts"][0]  # what YAML 1.1 makes of it, and Dagster with it
+    (alert,) = parse(attributes(automation=document), file="defs.yaml").automation.alerts
+    assert alert.on == ("drift",)
+    error = refused(automation={"alerts": [{"type": "slack", "url": "https://x", True: ["drif"]}]})
+    assert "automation.alerts.0.on" in error.what
