@@ -69,7 +69,9 @@ class NewData(Section):
 
 
 class _Alert(Section):
-    on: tuple[Event, ...] = Field(("run_failed", "check_failed"), min_length=1)
+    on: tuple[Event, ...] = Field(
+        ("run_failed", "check_failed"), min_length=1, description="Which events are told."
+    )
     every_seconds: int = Field(
         3600, ge=0, description="The same is told again only after this long."
     )
@@ -99,7 +101,7 @@ class WebhookAlert(_Alert):
     """A JSON document posted to any URL."""
 
     type: Literal["webhook"]
-    url: SecretStr
+    url: SecretStr = Field(description="Where the document is posted to.")
     token: SecretStr | None = Field(None, description="Sent as a bearer token.")
 
     @field_validator("url")
@@ -112,14 +114,20 @@ class EmailAlert(_Alert):
     """A message by SMTP."""
 
     type: Literal["email"]
-    host: str = Field(min_length=1)
-    port: int = Field(587, ge=1, le=65535)
-    security: Literal["starttls", "tls", "none"] = "starttls"
-    user: str | None = None
-    password: SecretStr | None = None
-    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["etl@example.com"])
+    host: str = Field(min_length=1, description="The SMTP server.")
+    port: int = Field(587, ge=1, le=65535, description="587 for STARTTLS, 465 for TLS.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection is encrypted."
+    )
+    user: str | None = Field(None, description="Of the SMTP server; goes with password.")
+    password: SecretStr | None = Field(None, description="Of the SMTP server.")
+    sender: str = Field(
+        pattern=r"^[^@\s]+@[^@\s]+$",
+        examples=["etl@example.com"],
+        description="The address that messages come from.",
+    )
     to: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...] = Field(
-        min_length=1, examples=["team@example.com"]
+        min_length=1, examples=["team@example.com"], description="Who is told."
     )
 
     @model_validator(mode="after")
@@ -157,8 +165,8 @@ class Window(Section):
 class Freshness(Section):
     """How old what a pipeline makes may be; by default what its schedule or sensor promises."""
 
-    raw_data: Window | None = None
-    deployed_model: Window | None = None
+    raw_data: Window | None = Field(None, description="How old the newest rows may be.")
+    deployed_model: Window | None = Field(None, description="How old the champion may be.")
 
 
 class Automation(Section):
@@ -169,5 +177,7 @@ class Automation(Section):
     retrain_on_drift: bool = Field(
         False, description="A drift that is found asks for a run that trains, once a reference."
     )
-    freshness: Freshness = Freshness()
-    alerts: tuple[Alert, ...] = ()
+    freshness: Freshness = Field(
+        Freshness(), description="How old what is made may be, before it is told."
+    )
+    alerts: tuple[Alert, ...] = Field((), description="Who is told of what.")

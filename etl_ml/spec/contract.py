@@ -33,7 +33,9 @@ _LARGEST = 2**63
 class Column(Section):
     """The rules of one column; a cell's first broken rule, in this order, is its reason."""
 
-    type: ColumnType
+    type: ColumnType = Field(
+        description="What a cell holds; casts to it are exact, or the row is quarantined."
+    )
     nullable: bool = Field(True, description="Target and key columns are never null.")
     min: Scalar | None = Field(None, description="Smallest value allowed (numbers, dates).")
     max: Scalar | None = Field(None, description="Largest value allowed (numbers, dates).")

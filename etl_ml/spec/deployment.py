@@ -53,7 +53,11 @@ class S3Target(_Folder):
     """A prefix in a bucket of S3, or of what is compatible with it."""
 
     type: Literal["s3"]
-    url: str = Field(pattern=r"^s3://[^/:@?#]+(/.*)?$", examples=["s3://bucket/prefix"])
+    url: str = Field(
+        pattern=r"^s3://[^/:@?#]+(/.*)?$",
+        examples=["s3://bucket/prefix"],
+        description="Where packages go.",
+    )
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with S3.")
     resource: str | None = Field(
@@ -65,7 +69,11 @@ class AzureBlobTarget(_Folder):
     """A prefix in a container of Azure Blob Storage."""
 
     type: Literal["azure_blob"]
-    url: str = Field(pattern=r"^az://[^/:@?#]+(/.*)?$", examples=["az://container/prefix"])
+    url: str = Field(
+        pattern=r"^az://[^/:@?#]+(/.*)?$",
+        examples=["az://container/prefix"],
+        description="Where packages go.",
+    )
     endpoint: str | None = Field(None, description="Of the account, for an emulator.")
     resource: str | None = Field(
         None, description="Key of the Dagster Azure Blob resource whose credentials are used."
@@ -76,7 +84,11 @@ class GcsTarget(_Folder):
     """A prefix in a bucket of Google Cloud Storage."""
 
     type: Literal["gcs"]
-    url: str = Field(pattern=r"^gs://[^/:@?#]+(/.*)?$", examples=["gs://bucket/prefix"])
+    url: str = Field(
+        pattern=r"^gs://[^/:@?#]+(/.*)?$",
+        examples=["gs://bucket/prefix"],
+        description="Where packages go.",
+    )
     project: str | None = Field(None, description="By default that of the credentials.")
     endpoint: str | None = Field(None, description="For an emulator or a private endpoint.")
 
@@ -115,7 +127,7 @@ class SageMakerTarget(_Folder):
         examples=["ml.m5.large"],
         description="Of the endpoint's machines.",
     )
-    instance_count: int = Field(1, ge=1, le=100)
+    instance_count: int = Field(1, ge=1, le=100, description="Of the endpoint.")
     variant: str = Field(
         "AllTraffic",
         max_length=63,
@@ -140,7 +152,9 @@ class SageMakerTarget(_Folder):
     wait_seconds: int = Field(
         1800, ge=1, le=28_800, description="How long an update is waited for."
     )
-    tags: dict[str, str] = Field(default_factory=dict, max_length=45)
+    tags: dict[str, str] = Field(
+        default_factory=dict, max_length=45, description="Of everything that is made there."
+    )
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="Of an emulator of SageMaker and S3.")
     resource: str | None = Field(
@@ -203,7 +217,7 @@ class AzureMlTarget(_Folder):
         examples=["Standard_DS3_v2"],
         description="Of the deployment's machines.",
     )
-    instance_count: int = Field(1, ge=1, le=50)
+    instance_count: int = Field(1, ge=1, le=50, description="Of a deployment.")
     concurrent_requests: int = Field(100, ge=1, description="That one instance works on at once.")
     port: int = Field(8080, ge=1, le=65_535, description="That the container listens on.")
     environment: dict[str, str] = Field(
@@ -220,7 +234,9 @@ class AzureMlTarget(_Folder):
     wait_seconds: int = Field(
         1800, ge=1, le=14_400, description="How long a change of the endpoint is waited for."
     )
-    tags: dict[str, str] = Field(default_factory=dict, max_length=40)
+    tags: dict[str, str] = Field(
+        default_factory=dict, max_length=40, description="Of everything that is made there."
+    )
     endpoint: str | None = Field(None, description="Of the storage account, for an emulator.")
     resource: str | None = Field(
         None,

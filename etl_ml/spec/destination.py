@@ -33,7 +33,11 @@ class MongoDestination(_Destination):
     type: Literal["mongodb"]
     uri: SecretStr = Field(description="mongodb:// or mongodb+srv://, as Atlas shows it.")
     database: str = Field(
-        min_length=1, max_length=63, pattern=r'^[^/\\. "$*<>:|?\x00]+$', examples=["shop"]
+        min_length=1,
+        max_length=63,
+        pattern=r'^[^/\\. "$*<>:|?\x00]+$',
+        examples=["shop"],
+        description="The database.",
     )
     collection: str = Field(
         min_length=1,
@@ -86,7 +90,7 @@ class DynamoDestination(_Destination):
     """A DynamoDB table, which must exist: its key schema is not ours to choose."""
 
     type: Literal["dynamodb"]
-    table: str = Field(min_length=1)
+    table: str = Field(min_length=1, description="The table's name; it has to be there.")
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with DynamoDB.")
     mode: Mode = Field("upsert", description="upsert is all that a DynamoDB table allows.")

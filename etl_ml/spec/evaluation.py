@@ -11,9 +11,15 @@ from etl_ml.spec.training import LOSSES, Metric
 class Champion(Section):
     """What a new model owes to the one that is deployed."""
 
-    rule: Literal["not_worse", "better", "ignore"] = "not_worse"
-    margin: float = Field(0.01, ge=0, le=1)
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    rule: Literal["not_worse", "better", "ignore"] = Field(
+        "not_worse",
+        description="What the difference to the champion surely is: above -margin, above 0; or not "
+        "compared.",
+    )
+    margin: float = Field(
+        0.01, ge=0, le=1, description="What a challenger may lose, in the metric's unit."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the interval of the difference.")
 
 
 class Evaluation(Section):
@@ -28,7 +34,10 @@ class Evaluation(Section):
     max_overfit: float | None = Field(
         None, ge=0, description="Limit on cross-validated mean less test score; null: reported."
     )
-    champion: Champion = Champion()
+    champion: Champion = Field(
+        Champion(),
+        description="How a challenger is compared with the champion, on the same test rows.",
+    )
 
     @model_validator(mode="after")
     def _gates_can_be_met(self) -> Self:

@@ -11,6 +11,7 @@ from typing import Any
 
 from etl_ml.spec.deployment import CLASS, CLASS_PATTERN
 
+_KINDS = ("Source", "Destination", "Target", "Alert", "Auth", "Paginator")
 FILE = Path(__file__).with_name("pipeline.schema.json")
 
 
@@ -25,6 +26,10 @@ def made_schema() -> dict[str, Any]:
     from etl_ml.spec.pipeline import Pipeline
 
     schema: dict[str, Any] = _told_apart(Pipeline.model_json_schema())
+    for name, section in schema["$defs"].items():
+        kind = section.get("properties", {}).get("type", {})
+        if name.endswith(_KINDS) and "description" not in kind:
+            kind["description"] = section["description"].partition("\n")[0]
     return schema
 
 

@@ -25,8 +25,8 @@ from etl_ml.spec.validation import Validation
 class Target(Section):
     """What is predicted."""
 
-    column: str
-    task: Task = "classification"
+    column: str = Field(description="The contracted column that is predicted.")
+    task: Task = Field("classification", description="Whether a class or a number is predicted.")
     positive: bool | int | str | None = Field(
         None, description="Binary only; must be named unless the labels are 0 and 1."
     )
@@ -41,22 +41,34 @@ class Pipeline(Section):
         max_length=60,
         description="Asset key prefix and group.",
     )
-    description: str = ""
+    description: str = Field("", description="What is predicted and why, for people; Markdown.")
     owners: tuple[Annotated[str, Field(pattern=r"^(team:.+|[^@\s]+@[^@\s]+)$")], ...] = Field(
         (),
         description="`team:name` or e-mail addresses.",
         examples=["team:name", "name@example.com"],
     )
-    source: Source
-    contract: Contract
-    target: Target
-    validation: Validation = Validation()
-    cleaning: Cleaning = Cleaning()
-    split: Split = Split()
-    features: Features = Features()
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    deployment: Deployment = Deployment()
+    source: Source = Field(description="Where rows come from.")
+    contract: Contract = Field(description="What a row has to be.")
+    target: Target = Field(description="The column that is predicted, and as what.")
+    validation: Validation = Field(
+        Validation(), description="How many rows may break the contract, and what drift is."
+    )
+    cleaning: Cleaning = Field(
+        Cleaning(), description="What is done before the split: duplicates and columns."
+    )
+    split: Split = Field(Split(), description="Which rows test.")
+    features: Features = Field(
+        Features(), description="How columns become numbers, learned from training rows alone."
+    )
+    training: Training = Field(
+        Training(), description="Which candidates are trained, and how the best is found."
+    )
+    evaluation: Evaluation = Field(
+        Evaluation(), description="What a model has to reach before it is deployed."
+    )
+    deployment: Deployment = Field(
+        Deployment(), description="Where the champion goes, and who approves it."
+    )
     lake: Retention = Field(
         Retention(), description="What a good run leaves; never what the registry needs."
     )
@@ -64,7 +76,9 @@ class Pipeline(Section):
     predictions: Predictions | None = Field(
         None, description="Score rows with the champion in each run; `{}` for clean_data."
     )
-    automation: Automation = Automation()
+    automation: Automation = Field(
+        Automation(), description="When the pipeline runs by itself, and who is told."
+    )
     partitions: Partitions | None = Field(
         None, description="Read the source day by day; days can be read again, one or many."
     )

@@ -56,8 +56,8 @@ class MongoSource(SourceSection):
 
     type: Literal["mongodb"]
     uri: SecretStr = Field(description="mongodb:// or mongodb+srv://, as Atlas shows it.")
-    database: str = Field(min_length=1)
-    collection: str = Field(min_length=1)
+    database: str = Field(min_length=1, description="The database.")
+    collection: str = Field(min_length=1, description="The collection.")
     query: dict[str, Any] = Field(
         {}, description="A find filter; dates, ids and decimals as extended JSON."
     )
@@ -67,8 +67,10 @@ class MongoSource(SourceSection):
     batch_size: int = Field(10_000, ge=1, le=1_000_000, description="Documents a round trip.")
     read_preference: Literal[
         "primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"
-    ] = "primary"
-    incremental: Incremental | None = None
+    ] = Field("primary", description="Which members of a replica set are read.")
+    incremental: Incremental | None = Field(
+        None, description="Read only what is new since the last run."
+    )
 
     implied: ClassVar[tuple[str, ...]] = ("_id",)
     identity: ClassVar[tuple[str, ...]] = ("_id",)
@@ -95,7 +97,9 @@ class SqlSource(SourceSection):
         None, description="An integer column to cut the read by; by default a lone integer key."
     )
     batch_rows: int = Field(200_000, ge=1, le=10_000_000, description="Rows a query.")
-    incremental: Incremental | None = None
+    incremental: Incremental | None = Field(
+        None, description="Read only what is new since the last run."
+    )
 
     @field_validator("url")
     @classmethod
@@ -167,20 +171,28 @@ class RestSource(SourceSection):
     """One endpoint of a REST API that answers with JSON."""
 
     type: Literal["rest_api"]
-    base_url: str = Field(pattern=r"^https?://\S+$", examples=["https://api.example.com/v1"])
+    base_url: str = Field(
+        pattern=r"^https?://\S+$",
+        examples=["https://api.example.com/v1"],
+        description="What `path` is relative to.",
+    )
     path: str = Field("", description="The endpoint, relative to base_url.")
     params: dict[str, str | int | float | bool] = Field(
         {}, description="`{cursor}` stands for the place to read from; left out on a full read."
     )
     headers: dict[str, SecretStr] = Field({}, description="Sent with every request.")
-    auth: RestAuth | None = None
-    paginator: RestPaginator = RestPaginator()
+    auth: RestAuth | None = Field(None, description="Who is asking.")
+    paginator: RestPaginator = Field(RestPaginator(), description="How one page leads to the next.")
     data_selector: str | None = Field(None, description="JSONPath to the rows, e.g. `data.items`.")
-    requests_per_second: float | None = Field(None, gt=0)
-    timeout_seconds: float = Field(60, gt=0)
+    requests_per_second: float | None = Field(
+        None, gt=0, description="At most; by default as fast as it answers."
+    )
+    timeout_seconds: float = Field(60, gt=0, description="For one answer.")
     max_retries: int = Field(6, ge=0, le=20, description="Of one request: 429, 5xx, no answer.")
     max_pages: int = Field(100_000, ge=1, description="An API that has more is taken for endless.")
-    incremental: Incremental | None = None
+    incremental: Incremental | None = Field(
+        None, description="Read only what is new since the last run."
+    )
 
     @property
     def address(self) -> str:
@@ -191,7 +203,7 @@ class DynamoSource(SourceSection):
     """A DynamoDB table: a parallel scan, or an export of it to S3."""
 
     type: Literal["dynamodb"]
-    table: str = Field(min_length=1)
+    table: str = Field(min_length=1, description="The table's name.")
     region: str | None = Field(None, description="By default the provider's chain.")
     endpoint: str | None = Field(None, description="For what is compatible with DynamoDB.")
     segments: int = Field(4, ge=1, le=1000, description="Parts scanned at once.")
@@ -201,7 +213,7 @@ class DynamoSource(SourceSection):
     resource: str | None = Field(
         None, description="Key of the Dagster resource whose credentials are used."
     )
-    incremental: None = None
+    incremental: None = Field(None, description="A table is read as a whole.")
 
     @property
     def address(self) -> str:

@@ -75,8 +75,8 @@ class SchemaRegistry(Section):
         examples=["https://registry.example:8081"],
         description="Without user and password.",
     )
-    user: str | None = None
-    password: SecretStr | None = None
+    user: str | None = Field(None, description="Goes with password.")
+    password: SecretStr | None = Field(None, description="Goes with user.")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -88,14 +88,20 @@ class SchemaRegistry(Section):
 class KafkaSecurity(Section):
     """How brokers are talked to. A certificate or key is PEM text, or the path of a PEM file."""
 
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
-    user: str | None = None
-    password: SecretStr | None = None
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        description="Whether connections are encrypted (SSL), and whether a user is named (SASL)."
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "PLAIN", description="How the user is proved, with SASL."
+    )
+    user: str | None = Field(None, description="Goes with password.")
+    password: SecretStr | None = Field(None, description="Goes with user.")
     ca: str | None = Field(None, description="Whom to trust; by default the system's authorities.")
     certificate: str | None = Field(None, description="The client's own, for mutual TLS.")
     key: SecretStr | None = Field(None, description="The certificate's private key.")
-    key_password: SecretStr | None = None
+    key_password: SecretStr | None = Field(
+        None, description="Of the private key, if it is encrypted."
+    )
     options: dict[Annotated[str, Field(pattern=r"^(sasl|ssl|https)\.")], SecretStr] = Field(
         {},
         examples=["ssl.cipher.suites"],
@@ -137,9 +143,11 @@ class KafkaSource(Stream):
         description="A consumer group that is told how far the lake is, so that its lag can be "
         "watched. Reading never depends on it.",
     )
-    format: Literal["json", "avro"] = "json"
+    format: Literal["json", "avro"] = Field("json", description="How a message is written.")
     schema_registry: SchemaRegistry | None = Field(None, description="Needed for avro.")
-    security: KafkaSecurity | None = None
+    security: KafkaSecurity | None = Field(
+        None, description="By default plain text, for a broker that asks for no more."
+    )
 
     implied: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset", "_timestamp", "_key")
     identity: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset")

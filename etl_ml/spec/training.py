@@ -192,7 +192,10 @@ _CANDIDATE_SCHEMA = {
 class Search(Section):
     """How parameters are searched; every trial is cross-validated on the same folds."""
 
-    method: Literal["none", "grid", "random", "halving", "optuna"] = "none"
+    method: Literal["none", "grid", "random", "halving", "optuna"] = Field(
+        "none",
+        description="How parameters are searched; halving spends more rows on what does better.",
+    )
     trials: int = Field(20, ge=1, le=10_000, description="Most trials of one candidate.")
     timeout_seconds: float = Field(
         300, gt=0, description="For the whole search; what is finished by then is compared."
@@ -202,8 +205,12 @@ class Search(Section):
 class Cost(Section):
     """What a wrong answer costs, in any unit."""
 
-    false_positive: float = Field(ge=0, allow_inf_nan=False)
-    false_negative: float = Field(ge=0, allow_inf_nan=False)
+    false_positive: float = Field(
+        ge=0, allow_inf_nan=False, description="Of calling a negative row positive, in any unit."
+    )
+    false_negative: float = Field(
+        ge=0, allow_inf_nan=False, description="Of missing a positive row, in the same unit."
+    )
 
     @model_validator(mode="after")
     def _something_costs(self) -> Self:
@@ -215,10 +222,16 @@ class Cost(Section):
 class Threshold(Section):
     """The rule by which the threshold of a binary classifier is chosen; none means 0.5."""
 
-    maximize: AtThreshold | None = None
-    precision_at_least: Share | None = None
-    recall_at_least: Share | None = None
-    cost: Cost | None = None
+    maximize: AtThreshold | None = Field(
+        None, description="The metric that the threshold maximizes."
+    )
+    precision_at_least: Share | None = Field(
+        None, description="The most recall that keeps this precision."
+    )
+    recall_at_least: Share | None = Field(
+        None, description="The most precision that keeps this recall."
+    )
+    cost: Cost | None = Field(None, description="The least cost, given what either mistake costs.")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -252,12 +265,14 @@ class Tracking(Section):
 class Training(Section):
     """Which candidates are tried, and by which metric the winner is chosen."""
 
-    seed: int = Field(42, ge=0, lt=2**32)
+    seed: int = Field(42, ge=0, lt=2**32, description="Of every random choice.")
     metric: Metric | None = Field(
         None,
         description="Ranks the candidates, by cross-validated mean; f1, or r2 for regression.",
     )
-    folds: int = Field(5, ge=2, le=50)
+    folds: int = Field(
+        5, ge=2, le=50, description="Of the cross-validation; all candidates share them."
+    )
     candidates: (
         tuple[
             Annotated[Candidate, BeforeValidator(_candidate), WithJsonSchema(_CANDIDATE_SCHEMA)],
@@ -270,15 +285,21 @@ class Training(Section):
         description="Names, module:Class, or `name: {parameter: value, list or range}`; "
         "logistic_regression (ridge for regression), random_forest and lightgbm.",
     )
-    search: Search = Search()
+    search: Search = Field(Search(), description="Which parameters are tried, and for how long.")
     threshold: Annotated[Threshold, BeforeValidator(_threshold)] = Field(
         Threshold(),
         description="default (0.5), or a rule; chosen on out-of-fold predictions, binary only.",
         json_schema_extra={"anyOf": [{"const": "default"}, {"type": "object"}]},
     )
-    calibrate: Literal["none", "sigmoid", "isotonic"] = "none"
-    class_weight: Literal["none", "balanced"] = "none"
-    tracking: Tracking | None = None
+    calibrate: Literal["none", "sigmoid", "isotonic"] = Field(
+        "none", description="How probabilities are made to mean shares."
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="balanced: every class weighs the same in training."
+    )
+    tracking: Tracking | None = Field(
+        None, description="Where trials are told to, beside the leaderboard."
+    )
 
     def metric_of(self, task: Task) -> Metric:
         """The metric that ranks."""

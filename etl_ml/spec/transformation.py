@@ -13,7 +13,7 @@ class Cleaning(Section):
     duplicates: Literal["keep", "drop"] = Field(
         "keep", description="Rows that are equal in every column; they carry frequency."
     )
-    drop_columns: tuple[str, ...] = ()
+    drop_columns: tuple[str, ...] = Field((), description="Columns that clean_data does not have.")
     json_rows: int = Field(1_000_000, ge=0, description="Most rows in clean.jsonl.gz.")
 
 
@@ -53,15 +53,20 @@ class Numeric(Section):
     add_indicator: bool = Field(
         False, description="A feature that says where a value was missing in training."
     )
-    scale: Literal["none", "standard", "robust", "minmax"] = "none"
+    scale: Literal["none", "standard", "robust", "minmax"] = Field(
+        "none", description="What is done to numbers after imputation."
+    )
 
 
 class Outliers(Section):
     """Limits learned from training rows."""
 
-    method: Literal["none", "iqr", "zscore"] = "none"
+    method: Literal["none", "iqr", "zscore"] = Field(
+        "none",
+        description="Which numbers are outliers: far beyond the quartiles, or from the mean.",
+    )
     factor: float = Field(3.0, gt=0, description="Interquartile ranges, or standard deviations.")
-    action: Literal["clip", "null"] = "clip"
+    action: Literal["clip", "null"] = Field("clip", description="What becomes of an outlier.")
 
 
 class Categorical(Section):
@@ -79,17 +84,21 @@ class Datetime(Section):
     """What is taken from date and datetime columns."""
 
     parts: tuple[Literal["year", "month", "day", "day_of_week", "hour"], ...] = Field(
-        ("year", "month", "day_of_week", "hour"), min_length=1
+        ("year", "month", "day_of_week", "hour"),
+        min_length=1,
+        description="Features that a moment is turned into.",
     )
 
 
 class Features(Section):
     """From columns to numbers; everything learned is learned from training rows."""
 
-    numeric: Numeric = Numeric()
-    outliers: Outliers = Outliers()
-    categorical: Categorical = Categorical()
-    datetime: Datetime = Datetime()
+    numeric: Numeric = Field(Numeric(), description="How numbers become features.")
+    outliers: Outliers = Field(
+        Outliers(), description="Limits that are learned from training rows."
+    )
+    categorical: Categorical = Field(Categorical(), description="How categories become features.")
+    datetime: Datetime = Field(Datetime(), description="How moments become features.")
     exclude: tuple[str, ...] = Field(
         (), description="Columns that stay in the tables, and that no model sees."
     )

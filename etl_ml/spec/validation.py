@@ -14,9 +14,18 @@ class Drift(Section):
         "deployed",
         description="The valid rows that the deployed model descends from, or last run's.",
     )
-    false_discovery_rate: float = Field(0.05, gt=0, lt=1)
-    min_effect: Share = 0.1
-    on_drift: Literal["warn", "fail"] = "warn"
+    false_discovery_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Of the tests of all columns together, after Benjamini and Hochberg.",
+    )
+    min_effect: Share = Field(
+        0.1, description="A distance of distributions (0 to 1) below which nobody is told."
+    )
+    on_drift: Literal["warn", "fail"] = Field(
+        "warn", description="Whether drift is a warning or stops the run."
+    )
 
 
 class Validation(Section):
@@ -24,4 +33,6 @@ class Validation(Section):
 
     max_quarantined: Share = Field(0.05, description="Share of rows.")
     min_rows: int = Field(100, ge=0, description="Valid rows.")
-    drift: Drift = Drift()
+    drift: Drift = Field(
+        Drift(), description="What new rows are compared with, and when it counts."
+    )

@@ -210,3 +210,10 @@ def test_features_are_what_is_neither_target_key_nor_dropped() -> None:
             cleaning={"drop_columns": ["age", "income", "country"]},
             contract={"primary_key": ["opened"]},
         )
+
+
+def test_every_key_of_the_json_schema_is_described() -> None:
+    schema = stored_schema()
+    for name, section in [("Pipeline", schema), *schema["$defs"].items()]:
+        for key, told in section.get("properties", {}).items():
+            assert told.get("description"), f"{name}.{key}"
