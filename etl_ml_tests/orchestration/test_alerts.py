@@ -15,7 +15,7 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 
 from etl_ml.monitor.outbox import FIRST_WAIT
 from etl_ml_tests.project import Project, attributes, loans
-from etl_ml_tests.servers.daemon_process import Daemon
+from etl_ml_tests.servers.daemon import Daemon, until
 from etl_ml_tests.servers.http import Http
 
 EVERYTHING = [
@@ -360,20 +360,24 @@ def test_a_real_daemon_tells_at_last_although_it_and_the_receiver_were_down(
         )
     )
     (project.package / "defs" / "loans" / "gone.csv").unlink()
-    daemon = Daemon(project, tmp_path / "home", ETL_ML_UI_URL="https://dagster.example")
-    with daemon:
+    daemon = Daemon(project, ETL_ML_UI_URL="https://dagster.example")
+    daemon.start()
+    try:
         command = project.dagster_materialize('key:"loans/raw_data"')
-        run = project.run(command, **daemon.environment)
+        run = project.run(command, DAGSTER_HOME=str(daemon.home))
         assert "SourceError" in run.stderr, run.stdout + run.stderr
-        daemon.wait_for(lambda: bool(http.requests))
-        daemon.kill()
+        until(lambda: bool(http.requests), 180, daemon.log)
+        daemon.kill("daemon", "code server")
         taken = len(http.requests)
         http.serve("/hook", (200, {}, b"ok"))
         daemon.start()
-        daemon.wait_for(lambda: len(http.requests) > taken)
+        until(lambda: len(http.requests) > taken, 180, daemon.log)
         text = http.requests[-1].json()["text"]
         assert text.startswith("*loans: the run failed at raw_data*")
         assert "<https://dagster.example/runs/" in text
+        looks = len(daemon.ticks("loans_alerts"))
         # Told once: the cursor has moved on.
-        time.sleep(20)
+        until(lambda: len(daemon.ticks("loans_alerts")) > looks + 1, 180, daemon.log)
         assert len(http.requests) == taken + 1
+    finally:
+        daemon.stop()

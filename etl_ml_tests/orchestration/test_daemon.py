@@ -20,13 +20,17 @@ from etl_ml_tests.extract.collections import collection
 from etl_ml_tests.orchestration.test_sensors import automation
 from etl_ml_tests.orchestration.test_sources import documents, orders
 from etl_ml_tests.project import Project, failure_message
+from etl_ml_tests.serve.serving import Serving, serving
 from etl_ml_tests.servers.daemon import Daemon, until
+from etl_ml_tests.servers.http import Http
 from etl_ml_tests.servers.mongodb import MongoDB
+from etl_ml_tests.servers.prometheus import Prometheus
 
 pytestmark = pytest.mark.timeout(2400)
 
 Documents = Collection[dict[str, Any]]
 _PATIENCE = 300  # seconds for what takes ten on a machine of one's own
+_ANY_MODEL = {"max_overfit": None, "champion": {"rule": "ignore"}}
 # ETL_ML_TEST_KILLS=50 takes a quarter of an hour, over 10,000 documents.
 _KILLS = int(os.environ.get("ETL_ML_TEST_KILLS", "5"))
 _WRITERS, _EACH = 8, 25 * _KILLS
@@ -40,11 +44,14 @@ def source(mongodb: MongoDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docume
 
 
 @pytest.fixture
-def daemon(mongodb: MongoDB, project: Project, source: Documents) -> Iterator[Daemon]:
+def daemon(mongodb: MongoDB, project: Project, source: Documents, http: Http) -> Iterator[Daemon]:
     """A daemon that is not started yet, and a pipeline whose first run was good."""
     asked = orders(mongodb, source.database.name, incremental={"cursor": "updated_at"})
     settings = {"every_seconds": 5, "min_rows": 100, "max_wait_seconds": 10}
-    project.add(asked | automation(**settings, train_every_rows=500))
+    by_itself = automation(**settings, train_every_rows=500)
+    alert = {"type": "webhook", "url": f"{http.url}/hook", "on": ["model_deployed"]}
+    by_itself["automation"]["alerts"] = [alert]
+    project.add(asked | by_itself | {"evaluation": _ANY_MODEL})
     source.insert_many(documents(600))
     found = Daemon(project, LOANS_URI=mongodb.uri)
     first = project.materialize(instance=found.instance)
@@ -57,10 +64,25 @@ def rows(project: Project) -> int:
     return project.lake.table("loans", "raw_data").rows
 
 
-def test_what_is_inserted_is_read_and_when_it_is_enough_trained_on(
-    daemon: Daemon, project: Project, source: Documents, mongodb: MongoDB
+@pytest.fixture
+def service(daemon: Daemon, project: Project) -> Iterator[Serving]:
+    """What serves the first run's champion, and looks for the next."""
+    with serving(project.lake.url, "loans", "--poll-seconds", "1") as running:
+        yield running
+
+
+def test_from_an_insert_to_the_model_that_is_served(
+    daemon: Daemon,
+    project: Project,
+    source: Documents,
+    mongodb: MongoDB,
+    service: Serving,
+    prometheus: Prometheus,
+    http: Http,
 ) -> None:
+    http.serve("/hook", (200, {}, b"ok"))
     daemon.start()
+    assert service.get("/version").json["version"] == "0000000001"
 
     def told() -> object:
         return daemon.skips("loans_new_data"), daemon.log()
@@ -93,13 +115,28 @@ def test_what_is_inserted_is_read_and_when_it_is_enough_trained_on(
     )
     until(idle, _PATIENCE, told)
     assert rows(project) == 1157
-    evaluated = project.lake.read("loans", "model_evaluation", "evaluation_report.json")
-    head = Log(project.lake, "loans").head()
-    assert head is not None
-    assert head.version == ("0000000002" if evaluated["deployable"] else "0000000001")
     # Three times something came: three runs, and no more for having looked so often.
     assert daemon.instance.get_runs_count() == before + 1 == 4
     assert all(run.is_success for run in daemon.instance.get_runs())
+
+    # The new champion is served, measured and told of.
+    head = Log(project.lake, "loans").head()
+    assert head is not None
+    assert head.version == "0000000002"
+    until(lambda: service.get("/version").json["version"] == "0000000002", 60, lambda: service.log)
+    row = {"age": 30, "income": 1e4, "country": "DE", "opened": "2001-05-06T00:00:00"}
+    assert service.post([row]).json["version"] == "0000000002"
+    prometheus.configure(
+        "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: serve\n"
+        f"  static_configs: [{{targets: ['127.0.0.1:{service.port}']}}]\n"
+    )
+    prometheus.wait_for('etl_ml_serve_model_info{version="0000000002"} == 1')
+    prometheus.wait_for('etl_ml_live_rows_total{version="0000000002"} == 1')
+
+    def alerts() -> list[str]:
+        return [notice["what"] for r in http.requests for notice in r.json()["notices"]]
+
+    until(lambda: "model 0000000002 is the champion" in alerts(), _PATIENCE, alerts)
 
 
 def test_two_daemons_do_not_double_a_run(

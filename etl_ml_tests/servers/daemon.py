@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorTick
 
 from etl_ml_tests.project import Project
 
@@ -101,15 +102,17 @@ class Daemon:
         self.kill("daemon", "code server", "run")
         self.instance.dispose()
 
-    def skips(self, sensor: str, last: int = 20) -> list[str]:
-        """What the newest looks of a sensor have said, newest first."""
+    def ticks(self, sensor: str, last: int | None = None) -> Sequence[InstigatorTick]:
+        """The newest looks of a sensor, newest first."""
         for state in self.instance.all_instigator_state():
             if state.instigator_name == sensor:
-                ticks = self.instance.get_ticks(
-                    state.instigator_origin_id, state.selector_id, limit=last
-                )
-                return [str(tick.skip_reason or tick.status.value) for tick in ticks]
+                origin = state.instigator_origin_id
+                return self.instance.get_ticks(origin, state.selector_id, limit=last)
         return []
+
+    def skips(self, sensor: str, last: int = 20) -> list[str]:
+        """What they have said."""
+        return [str(tick.skip_reason or tick.status.value) for tick in self.ticks(sensor, last)]
 
     def log(self) -> str:
         return (self.home / "log").read_text(errors="replace")[-4000:]
