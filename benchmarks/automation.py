@@ -87,7 +87,7 @@ def _looks(server: Any, root: Path, size: int) -> list[str]:
     name = f"n{size}"
     with _collection(server, name, size) as collection:
         made = _project(root, server, name, every_seconds=30, min_rows=1_000_000)
-        assert made.materialize("raw_data").success
+        assert made.materialize().success
         collection.insert_many(list(_documents(size, 500)))
         cpu, wall = [], []
         with ticking(made) as ticks:

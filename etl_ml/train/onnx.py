@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 
 TOLERANCE = 1e-4
 """Largest difference in a probability, or share of the spread of a number, that is accepted."""
+_DEEPEST = 1_000
+"""ONNX Runtime builds a tree by recursion: one of some thousand levels ends the process."""
 _ASKED = 5_000
 _OPSET = 17
 _NEEDED = ("onnxruntime", "onnxmltools", "skl2onnx")
@@ -48,6 +50,11 @@ def convert(estimator: Any, features: Array) -> Onnx:
         return _without(f"{', '.join(missing)} not installed: pip install 'etl_ml[serve]'")
     if type(estimator).__module__.startswith("catboost."):
         return _without("skl2onnx knows no CatBoost model")
+    if (levels := _levels(estimator)) > _DEEPEST:
+        return _without(
+            f"a tree is {levels:,} levels deep, and ONNX Runtime takes {_DEEPEST:,}; "
+            "a max_depth or min_samples_leaf keeps it flatter"
+        )
     asked = features[:: max(1, len(features) // _ASKED)][:_ASKED]
     expected = answers_of(estimator, asked)
     try:
@@ -80,6 +87,17 @@ def ask(model: bytes, features: Array) -> Array:
     outputs = session.run(None, {session.get_inputs()[0].name: features})
     answers = np.asarray(outputs[-1], np.float64)
     return answers if len(outputs) > 1 else answers.ravel()
+
+
+def _levels(estimator: Any) -> int:
+    """How deep the deepest of scikit-learn's trees is, inside other estimators too; 0 without."""
+    if (tree := getattr(estimator, "tree_", None)) is not None:
+        return int(tree.max_depth)
+    inner = [getattr(estimator, "estimator", None)]
+    for name in ("estimators_", "calibrated_classifiers_"):
+        inner += list(np.ravel(np.asarray(getattr(estimator, name, ()), dtype=object)))
+    inner += [step for _, step in getattr(estimator, "steps", ())]
+    return max((_levels(one) for one in inner if one is not None), default=0)
 
 
 def _without(reason: str) -> Onnx:
