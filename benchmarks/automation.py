@@ -30,7 +30,7 @@ _PIPELINE: dict[str, Any] = {
     "name": "loans",
     "contract": {"columns": {"n": {"type": "integer"}, "y": {"type": "integer"}}},
     "target": {"column": "y"},
-    "training": {"candidates": ["decision_tree"], "folds": 2},
+    "training": {"candidates": ["logistic_regression"], "folds": 2},
 }
 
 
